@@ -1,0 +1,63 @@
+# What you can have here. Each target does the set-up that it needs; nothing is done twice.
+PROFILE ?= quick
+BACKENDS ?=
+
+BIN := .venv/bin
+ifeq ($(CONDA_DEFAULT_ENV),im-queue)
+BIN := $(CONDA_PREFIX)/bin
+endif
+IMQUEUE := $(BIN)/python -m imqueue
+
+.DEFAULT_GOAL := help
+.PHONY: help report lab backends up down status test check bench env servers browser lock clean
+.SILENT:
+
+help:
+	awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-9s %s\n", $$1, $$2}' Makefile
+
+report: env servers  ## data/report/index.html: every backend compared on this machine (PROFILE=quick|full, BACKENDS=a,b)
+	$(IMQUEUE) report --profile '$(PROFILE)' --backends '$(BACKENDS)'
+
+lab: env servers  ## JupyterLab on the notebooks, on this machine only, with a token
+	$(BIN)/python -m jupyterlab notebooks --ServerApp.ip=127.0.0.1 $(if $(filter 0,$(shell id -u)),--allow-root)
+
+backends: env  ## the table of backends: what each promises, and why one is missing
+	$(IMQUEUE) backends
+
+up: env servers  ## the driver, its servers and Prometheus, running in the background
+	$(IMQUEUE) up
+
+down: env  ## nothing of ours left running
+	$(IMQUEUE) down
+
+status: env  ## what is running, and where
+	$(IMQUEUE) status
+
+test: env servers browser  ## the verdict of every test, against real servers
+	$(BIN)/python -m pytest lib/tests
+
+check: env  ## lint, format, types and the floors of the lib, all clean
+	$(BIN)/ruff check --config lib/pyproject.toml lib notebooks
+	$(BIN)/ruff format --check --config lib/pyproject.toml lib notebooks
+	$(BIN)/mypy --config-file lib/pyproject.toml lib
+	$(BIN)/lint-imports --config lib/pyproject.toml
+
+bench: env servers  ## the rate through the harness beside a bare client's, per backend and batch
+	PYTHONPATH=lib $(BIN)/python -m bench
+
+env:  ## the Python environment in .venv, as lib/requirements.lock pins it (PYTHON=python3.11)
+	sh lib/setup/env.sh
+
+servers:  ## redis, postgres, rabbitmq and prometheus on this machine, none of them started
+	sh lib/setup/programs.sh redis postgres rabbitmq prometheus
+
+browser:
+	sh lib/setup/programs.sh browser
+
+lock: env  ## lib/requirements.lock, pinned anew from lib/pyproject.toml (UPGRADE=--upgrade for the newest)
+	sh lib/setup/lock.sh $(UPGRADE)
+
+clean:  ## a checkout without .venv and caches; your data stay
+	[ ! -e .venv/.imqueue ] || $(IMQUEUE) down
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis lib/.pytest_cache lib/.hypothesis
+	find lib notebooks -name __pycache__ -prune -exec rm -rf {} +

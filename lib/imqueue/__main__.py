@@ -1,0 +1,7 @@
+"""`python -m imqueue`."""
+
+import sys
+
+from imqueue.cli import main
+
+sys.exit(main())

@@ -1,0 +1,20 @@
+"""Charts: each function takes a result (or data), draws on a figure of its own or on `ax`, and returns a `Chart`."""
+
+from __future__ import annotations
+
+from imqueue.charts.canvas import COLOURS, Chart, colour, marker
+from imqueue.charts.trial import depth, latency, latency_over_time, progress, throughput
+from imqueue.charts.windows import View
+
+__all__ = [
+    "COLOURS",
+    "Chart",
+    "View",
+    "colour",
+    "depth",
+    "latency",
+    "latency_over_time",
+    "marker",
+    "progress",
+    "throughput",
+]

@@ -1,0 +1,140 @@
+"""Charts of one trial."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
+
+from imqueue.charts.canvas import GREY, INK, PALE, Chart, axes, colour, finish, legend, log_milliseconds, mark
+from imqueue.charts.windows import View, knots, quantiles, rates, samples, spectrum
+from imqueue.result import Result
+from imqueue.words import milliseconds, rounded
+
+Source = Result | View | pd.DataFrame
+PUSH, POP, DUE = "queue_trial_push_total", "queue_trial_pop_total", "queue_trial_due_total"
+HISTOGRAMS = {"due": "queue_trial_latency_seconds", "sent": "queue_trial_service_seconds"}
+_TICKS = {2: "50 %", 10: "90 %", 100: "99 %", 1e3: "99.9 %", 1e4: "99.99 %", 1e5: "99.999 %", 1e6: "99.9999 %"}
+
+
+def throughput(source: Source, ax: Axes | None = None) -> Chart:
+    """Messages per second offered, pushed and popped, between Prometheus' samples."""
+    view, ax = View.of(source), axes(ax)
+    edges, offered = rates(view, DUE, view.load_s)
+    ax.stairs(offered, edges, fill=True, color=PALE, label="offered")
+    edges, pushed = rates(view, PUSH)
+    ax.stairs(pushed, edges, color=INK, linestyle=(0, (2, 2)), linewidth=1.3, label="pushed", baseline=None)
+    edges, popped = rates(view, POP)
+    ax.stairs(popped, edges, color=colour(view.backend), linewidth=2.2, label="popped", baseline=None)
+    mark(ax, view)
+    _over_time(ax, view, "messages per second")
+    total = knots(view, POP)[1][-1]
+    mean_hz = total / view.end_s if view.end_s else 0.0
+    title = f"{view.backend} popped {rounded(mean_hz)} messages/s over {view.end_s:.3g} s"
+    if len(popped) > 2:
+        title += f", between {rounded(popped[1:-1].min())}/s and {rounded(popped[1:-1].max())}/s from sample to sample"
+    alt = f"Steps of offered, pushed and popped messages per second; {total:,.0f} popped in all."
+    return finish(ax, title, alt, _sampled(edges, "Counters read every 0.5 s, differenced; nothing is extrapolated."))
+
+
+def depth(source: Source, ax: Axes | None = None) -> Chart:
+    """Messages that the server calls ready, and those pushed but not yet popped."""
+    view, ax = View.of(source), axes(ax)
+    time_s, ready = samples(view.series, "queue_trial_queue_depth")
+    inside = (time_s >= 0) & (time_s <= view.end_s + 0.6)
+    time_s, ready = time_s[inside], ready[inside]
+    pushed_s, pushed = samples(view.series, PUSH)
+    flying = np.maximum(pushed - samples(view.series, POP)[1], 0)[(pushed_s >= 0) & (pushed_s <= view.end_s + 0.6)]
+    ax.plot(time_s, flying, color=INK, linestyle=(0, (2, 2)), linewidth=1.3, label="pushed, not yet popped")
+    ax.plot(time_s, ready, color=colour(view.backend), linewidth=2.2, marker=".", label="ready, says the server")
+    mark(ax, view)
+    _over_time(ax, view, "messages")
+    most = float(ready.max()) if len(ready) else 0.0
+    title = f"{view.backend}: at most {most:,.0f} messages stood ready at a sample"
+    alt = f"Queue depth over time; the last sample says {ready[-1] if len(ready) else 0:,.0f}."
+    return finish(ax, title, alt, _sampled(time_s, "Sampled every 0.5 s: what comes and goes between is not seen."))
+
+
+def latency_over_time(source: Source, ax: Axes | None = None) -> Chart:
+    """p50 and p99, from due and from sent, from Prometheus' buckets, in windows wide enough to resolve them."""
+    view, ax = View.of(source), axes(ax)
+    found = {}
+    for kind, tint, width in (("due", colour(view.backend), 2.2), ("sent", GREY, 1.4)):
+        for q, style in ((0.5, (0, (2, 2))), (0.99, "-")):
+            found[kind, q] = line = quantiles(view.series, HISTOGRAMS[kind], q, view.end_s)
+            edges = np.append(line.start_s, line.end_s[-1:])
+            label = f"p{q * 100:.0f} from {kind}"
+            ax.stairs(line.middle_s * 1e3, edges, color=tint, linestyle=style, linewidth=width, baseline=None, label=label)
+            ax.stairs(line.upper_s * 1e3, edges, baseline=line.lower_s * 1e3, fill=True, color=tint, alpha=0.15)
+    mark(ax, view)
+    log_milliseconds(ax)
+    _over_time(ax, view, "latency, ms", zero=False)
+    worst = found["due", 0.99]
+    if not len(worst.upper_s):
+        title = f"{view.backend}: too few messages between samples to tell a p99 over time"
+    else:
+        title = f"{view.backend}: p99 from due stayed under {milliseconds(worst.upper_s.max())}"
+    alt = "Median and p99 latency over time, from due and from sent, on a log scale."
+    widest = max((float((each.end_s - each.start_s).max()) for each in found.values() if len(each.end_s)), default=0)
+    caption = "Bands are Prometheus' buckets: the percentile lies somewhere in the band. "
+    return finish(ax, title, alt, caption + f"Windows hold enough messages to resolve it (up to {widest:.2g} s).")
+
+
+def latency(source: Result, ax: Axes | None = None) -> Chart:
+    """The whole distribution, exact from the ledger: how long the slowest share of messages took."""
+    view, ax = View.of(source), axes(ax)
+    figures = view.info.get("latency") or {}
+    for kind, tint, width in (("due", colour(view.backend), 2.2), ("sent", GREY, 1.4)):
+        known = figures.get(kind) or {}
+        x, middle_s = spectrum(source.histogram, kind, known.get("zero_n", 0) + known.get("negative_n", 0))
+        ax.plot(x, middle_s * 1e3, color=tint, linewidth=width, label=f"from {kind}")
+    ax.set_xscale("log")
+    log_milliseconds(ax)
+    right = max(2.0, ax.get_xlim()[1])
+    ax.set_xlim(1, right)
+    ticks = [x for x in _TICKS if x <= right]
+    ax.set_xticks(ticks, [_TICKS[x] for x in ticks], minor=False)
+    ax.set_xticks([], minor=True)
+    ax.set_xlabel("share of messages handled within")
+    legend(ax)
+    due = figures.get("due") or {}
+    title = f"{view.backend}: 99 % within {milliseconds(due.get('p99_s'))} of being due; "
+    title += f"the slowest took {milliseconds(due.get('max_s'))}"
+    alt = f"Percentiles of latency on log scales; half within {milliseconds(due.get('p50_s'))}."
+    caption = "Exact, from the ledger. From due counts a producer's waiting too; from sent leaves it out. "
+    return finish(ax, title, alt, caption + "Each line ends where fewer than ten messages are left.")
+
+
+def progress(source: Source, ax: Axes | None = None) -> Chart:
+    """How many messages had been pushed and popped by when."""
+    view, ax = View.of(source), axes(ax)
+    for metric, name, tint, style, width in (
+        (PUSH, "pushed", INK, (0, (2, 2)), 1.3),
+        (POP, "popped", colour(view.backend), "-", 2.2),
+    ):
+        time_s, value = knots(view, metric)
+        ax.plot(time_s, value, color=tint, linestyle=style, linewidth=width, marker=".", label=name)
+    mark(ax, view)
+    _over_time(ax, view, "messages, in all")
+    time_s, value = knots(view, POP)
+    title = f"{view.backend} popped {value[-1]:,.0f} messages in {view.end_s:.3g} s"
+    return finish(ax, title, "Messages pushed and popped so far, over time.", _sampled(time_s, ""))
+
+
+def _over_time(ax: Axes, view: View, ylabel: str, zero: bool = True) -> None:
+    ax.set_xlim(0, max(view.end_s, 1e-3) * 1.02)
+    if zero:
+        ax.set_ylim(bottom=0)
+        ax.yaxis.set_major_locator(MaxNLocator(5, integer=True))
+        ax.yaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
+    ax.set_xlabel("seconds after go")
+    ax.set_ylabel(ylabel)
+    legend(ax)
+
+
+def _sampled(time_s: np.ndarray, words: str) -> str:
+    """`words`, unless the trial ended before Prometheus could look twice."""
+    if len(time_s) > 3:
+        return words
+    return f"So short a trial that Prometheus saw it at {max(len(time_s) - 2, 0)} samples between its start and its end."

@@ -1,0 +1,133 @@
+"""`python -m imqueue …`: what the Makefile calls, and a person without a notebook."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+from imqueue import client, notebook
+from imqueue.client import Busy, DriverError
+from imqueue.workload import BadInput, Workload, choose
+
+
+class Parser(argparse.ArgumentParser):
+    """Refuses in one line, like the rest of im-queue."""
+
+    def error(self, message: str) -> NoReturn:
+        raise BadInput(f"{message} (see python -m imqueue --help)")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The exit code: 0 done, 1 a trial or notebook failed, 2 bad input, 3 the driver refused or is gone."""
+    try:
+        return _run(list(sys.argv[1:] if arguments is None else arguments))
+    except BadInput as error:
+        return _say(error, 2)
+    except (Busy, DriverError) as error:
+        return _say(error, 3)
+    except KeyboardInterrupt:
+        return _say("interrupted", 130)
+
+
+def _say(error: object, code: int) -> int:
+    print(f"imqueue: {error}", file=sys.stderr)
+    return code
+
+
+def _run(arguments: list[str]) -> int:
+    parser = Parser(prog="imqueue", description="Compare work queues on this machine, every message accounted for.")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
+    report = commands.add_parser("report", help="compare all backends: data/report/index.html")
+    report.add_argument("--profile", default="quick", help="quick (default) or full")
+    report.add_argument("--backends", default="", help="a,b,c; all (default): whatever is here")
+    run = commands.add_parser("run", help="one trial: imqueue run redis_list rate_hz=2000 duration_s=10")
+    run.add_argument("backend")
+    run.add_argument("parameters", nargs="*", metavar="name=value", help="fields of imqueue.Workload")
+    commands.add_parser("backends", help="what each backend promises, and which are here")
+    commands.add_parser("up", help="start the driver and all servers, in the background")
+    commands.add_parser("down", help="end the driver and everything it owns")
+    commands.add_parser("status", help="what is running")
+    chosen = parser.parse_args(_checked(arguments, list(commands.choices)))
+    if chosen.command is None:
+        parser.print_help()
+        return 0
+    return int(COMMANDS[chosen.command](chosen))
+
+
+def _checked(arguments: list[str], known: list[str]) -> list[str]:
+    if arguments and not arguments[0].startswith("-"):
+        choose("command", arguments[0], known)
+    return arguments
+
+
+def _report(chosen: argparse.Namespace) -> int:
+    from imqueue import report
+
+    return report.report(chosen.profile, chosen.backends)
+
+
+def _run_trial(chosen: argparse.Namespace) -> int:
+    parameters = dict(_parameter(each) for each in chosen.parameters)
+    Workload.of({"backend": chosen.backend, **parameters})
+    result = notebook.run(chosen.backend, **parameters)
+    print(result.verdict())
+    return 0 if result.passed else 1
+
+
+def _parameter(text: str) -> tuple[str, Any]:
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise BadInput(f"{text!r} is no parameter; write name=value, e.g. rate_hz=2000")
+    try:
+        return name, json.loads(value)
+    except json.JSONDecodeError:
+        return name, value
+
+
+def _backends(_: argparse.Namespace) -> int:
+    for name, row in notebook.backends().iterrows():
+        print(f"{name}: {'here' if row['here'] == 'yes' else 'missing: ' + row['here']}")
+        print(f"  {row['built on']}; {row['delivery']}; durability {row['durability']}; {row['wakes by']}")
+    return 0
+
+
+def _up(_: argparse.Namespace) -> int:
+    driver = client.connect()
+    for kind, reason in driver.ask("POST", "/servers").items():
+        print(f"{kind}: {'up' if reason is None else reason}")
+    return _status(_)
+
+
+def _down(_: argparse.Namespace) -> int:
+    print("ended" if client.end() else "nothing was running")
+    return 0
+
+
+def _status(_: argparse.Namespace) -> int:
+    driver = client.find()
+    if driver is None:
+        print("no driver is running (make up starts one)")
+        return 0
+    status = driver.ask("GET", "/status")
+    print(f"driver: pid {status['pid']}, {driver.url}")
+    for server in status["servers"]:
+        pids = ", ".join(map(str, server["pids"])) or "not ours"
+        print(f"{server['kind']} {server['version']}: {server['url']} (pid {pids})")
+        if server["note"]:
+            print(f"  {server['note']}")
+    trial = status["trial"]
+    print(f"trial: {trial['id']}, {trial['state']}, {trial['popped']:,} popped" if trial else "trial: none")
+    return 0
+
+
+COMMANDS = {
+    "report": _report,
+    "run": _run_trial,
+    "backends": _backends,
+    "up": _up,
+    "down": _down,
+    "status": _status,
+}

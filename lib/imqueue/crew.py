@@ -1,0 +1,174 @@
+"""The child processes of one trial, started from a forkserver that is warm with all that they import."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import multiprocessing
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from multiprocessing.context import ForkServerProcess
+
+from imqueue import ledger, load, registry
+from imqueue.backend import BackendError
+from imqueue.control import Control
+from imqueue.exporter import Source
+from imqueue.ledger import PID, STATE, THREAD, Page, State
+from imqueue.load import Post
+from imqueue.servers.guard import Guard
+
+END_MAX_S = 5.0  # how long the kernel may take to end a killed process
+
+_context = multiprocessing.get_context("forkserver")
+
+
+def warm_forkserver() -> None:
+    """Have numpy, the loops and every backend that can be imported ready in the process that children fork from."""
+    importable = []
+    for name in registry.names():
+        try:
+            registry.load(name)
+        except BackendError:
+            continue
+        importable.append(f"imqueue.backends.{name}")
+    _context.set_forkserver_preload(["numpy", "imqueue.load", *importable])
+    first = _context.Process(target=_nothing)
+    first.start()
+    first.join()
+
+
+def _nothing() -> None:
+    """What the first child does: its start has warmed the forkserver."""
+
+
+class CrewError(Exception):
+    """A child failed, or did not come up. `kind`: backend or harness."""
+
+    def __init__(self, kind: str, text: str) -> None:
+        super().__init__(text)
+        self.kind = kind
+
+
+@dataclass
+class Member:
+    """A child's post as the driver follows it."""
+
+    post: Post
+    process: ForkServerProcess
+    page: Page
+
+    @property
+    def state(self) -> int:
+        return self.page[STATE]
+
+    @property
+    def gone(self) -> bool:
+        """Its process has ended without a word."""
+        return self.process.exitcode is not None and self.state not in (State.ENDED, State.FAILED)
+
+    def error(self) -> CrewError | None:
+        """What it reported, or its unasked death."""
+        name = self.post.name
+        if self.state == State.FAILED:
+            told = json.loads((self.post.folder / f"{name}.error.json").read_text())
+            return CrewError(told["kind"], f"{name}: {told['text']}")
+        if self.gone:
+            return CrewError("harness", f"{name} died unasked (exit code {self.process.exitcode})")
+        return None
+
+
+class Crew:
+    """All children of a trial. `template` is the post that all posts are made from."""
+
+    def __init__(self, template: Post, control: Control, source: Source, guard: Guard) -> None:
+        self._template = template
+        self._control = control
+        self._source = source
+        self._guard = guard
+        self._seats = {"producer": 0, "worker": 0}
+        self.members: list[Member] = []
+
+    def post(self, role: str, rank: int = 0, from_segment: int = 0) -> Post:
+        """A post in this trial; producers and workers are numbered as they come."""
+        name = role
+        if role in self._seats:
+            name = f"{role}-{self._seats[role]}"
+            self._seats[role] += 1
+        return dataclasses.replace(
+            self._template, role=role, name=name, rank=rank, from_segment=from_segment
+        )
+
+    def start(self, posts: Sequence[Post], timeout_s: float, *, together: bool = False) -> list[Member]:
+        """A process for each post, or one for all of them (`together`); returns when all handles are open.
+
+        Raises `CrewError` when one fails or is not ready in time.
+        """
+        started: list[Member] = []
+        for group in [list(posts)] if together else [[post] for post in posts]:
+            for post in group:
+                self._enrol(post)
+            process = _context.Process(target=load.run, args=(group,), daemon=True)
+            process.start()
+            assert process.pid is not None
+            self._guard.watch(process.pid)
+            started += [Member(post, process, self._page(post)) for post in group]
+        self.members += started
+        self._wait_open(started, timeout_s)
+        with self._source.lock:
+            for member in started:
+                for role in load.roles(member.post):
+                    self._source.usage.add(role, *self.ids(member))
+        return started
+
+    def _enrol(self, post: Post) -> None:
+        folder = post.folder / "ledger"
+        for name in load.ledgers(post):
+            ledger.create(folder, name)
+        for role in load.roles(post):
+            name = f"{role}-0" if post.role == "inline" else post.name
+            with self._source.lock:
+                self._source.tally.add(name)
+            self._control.seat(role)
+
+    def _page(self, post: Post) -> Page:
+        return Page(post.folder / "ledger", load.ledgers(post)[0])
+
+    def _wait_open(self, members: Sequence[Member], timeout_s: float) -> None:
+        deadline = time.monotonic() + timeout_s
+        while time.monotonic() < deadline:
+            self.raise_errors()
+            if all(member.state >= State.OPEN for member in members):
+                return
+            time.sleep(0.002)
+        late = ", ".join(member.post.name for member in members if member.state < State.OPEN)
+        raise CrewError("backend", f"not connected within {timeout_s:g} s: {late}")
+
+    def of(self, role: str) -> list[Member]:
+        return [member for member in self.members if member.post.role == role]
+
+    def raise_errors(self) -> None:
+        """Raises the first `CrewError` of any member."""
+        for member in list(self.members):
+            if error := member.error():
+                raise error
+
+    def ids(self, member: Member) -> tuple[int, int]:
+        """(pid, thread) to account CPU to; thread 0 where the process is its own."""
+        alone = sum(other.process is member.process for other in self.members) == 1
+        return member.page[PID], 0 if alone else member.page[THREAD]
+
+    def end(self, timeout_s: float) -> list[str]:
+        """Wait for all children, kill those who don't end; returns the names of the killed."""
+        deadline = time.monotonic() + timeout_s
+        killed = []
+        for process in {id(member.process): member.process for member in self.members}.values():
+            process.join(max(0.0, deadline - time.monotonic()))
+            if process.exitcode is None:
+                killed += [member.post.name for member in self.members if member.process is process]
+                process.kill()
+                process.join(END_MAX_S)
+            assert process.pid is not None
+            self._guard.forget(process.pid)
+        return killed
+

@@ -1,0 +1,152 @@
+"""What the driver shows to Prometheus: the trial that runs, or the last one, read from its ledgers at scrape time."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+
+from imqueue.histogram import Coarse
+from imqueue.ledger import DEPTH, DEPTH_AT_NS, Page
+from imqueue.schedule import DueCounter
+from imqueue.tally import Tally
+from imqueue.usage import Usage
+
+ROLES = ("producer", "worker", "driver", "server", "prometheus")
+ERROR_KINDS = ("rejected", "uncertain", "backend", "harness")
+
+
+@dataclass
+class Source:
+    """A trial as the exporter sees it. `lock` guards all that is read step by step."""
+
+    id: str
+    backend: str
+    tally: Tally
+    usage: Usage
+    due: DueCounter
+    is_flow: bool
+    keeper: Page | None = None
+    producers: int = 0
+    workers: int = 0
+    due_until_ns: int | None = None  # nothing is due from here on
+    batch_rate_hz: float = 0.0
+    errors: dict[str, int] = field(default_factory=dict)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def due_total(self, now_ns: int) -> int:
+        """Messages offered so far; a sum offers what it attempts."""
+        if not self.is_flow:
+            return self.tally.attempted
+        return self.due.count(now_ns if self.due_until_ns is None else min(now_ns, self.due_until_ns))
+
+    def depth(self) -> int:
+        """What the server said last; what the ledgers know where no server can be asked."""
+        if self.keeper is not None and self.keeper[DEPTH_AT_NS]:
+            return self.keeper[DEPTH]
+        return self.tally.ledger_depth()
+
+
+class Exporter:
+    """A `prometheus_client` collector over the current `Source`, and a clock of the scrapes it served."""
+
+    def __init__(self) -> None:
+        self.source: Source | None = None
+        self._scraped = threading.Condition()
+        self._scrapes: list[int] = []
+
+    def describe(self) -> Iterable[Metric]:
+        """Nothing, or registering would collect."""
+        return []
+
+    def collect(self) -> Iterator[Metric]:
+        source = self.source
+        if source is None:
+            return
+        with source.lock:
+            source.tally.update()
+            usage = source.usage.read()
+            due_total = source.due_total(time.monotonic_ns())
+        yield from _totals(source, due_total)
+        yield from _gauges(source)
+        yield from _histograms(source)
+        yield from _usage(source, usage)
+
+    def scraped(self, started_ns: int) -> None:
+        """Prometheus has been served a scrape that was begun at `started_ns`."""
+        with self._scraped:
+            self._scrapes = [*self._scrapes[-9:], started_ns]
+            self._scraped.notify_all()
+
+    def wait_for_scrape(self, after_ns: int, timeout_s: float) -> bool:
+        """Wait until a scrape that was begun after `after_ns` has been served; False when none came."""
+        with self._scraped:
+            return self._scraped.wait_for(lambda: self._scrapes[-1:] > [after_ns], timeout_s)
+
+
+Sample = tuple[dict[str, str], float]
+
+
+def _counter(name: str, text: str, source: Source, *samples: Sample) -> Metric:
+    return _filled(CounterMetricFamily(f"queue_trial_{name}", text, labels=_names(samples)), source, samples)
+
+
+def _gauge(name: str, text: str, source: Source, *samples: Sample) -> Metric:
+    return _filled(GaugeMetricFamily(f"queue_trial_{name}", text, labels=_names(samples)), source, samples)
+
+
+def _names(samples: Sequence[Sample]) -> list[str]:
+    return ["backend", "trial", *samples[0][0]]
+
+
+def _filled(
+    family: CounterMetricFamily | GaugeMetricFamily, source: Source, samples: Sequence[Sample]
+) -> Metric:
+    for labels, value in samples:
+        family.add_metric([source.backend, source.id, *labels.values()], value)
+    return family
+
+
+def _totals(source: Source, due_total: int) -> Iterator[Metric]:
+    tally = source.tally
+    yield _counter("due", "Messages offered by the schedule.", source, ({}, due_total))
+    yield _counter("push", "Messages acknowledged by the backend.", source, ({}, tally.pushed))
+    yield _counter("pop", "Messages handled and settled.", source, ({}, tally.popped))
+    yield _counter("redelivered", "Deliveries of a message beyond its first.", source, ({}, tally.redelivered))
+    booked = {"rejected": tally.rejected, "uncertain": tally.uncertain}
+    counts = {**dict.fromkeys(ERROR_KINDS, 0), **source.errors, **booked}
+    text = "Messages rejected or uncertain, and errors of children, by kind."
+    yield _counter("errors", text, source, *(({"kind": kind}, n) for kind, n in counts.items()))
+
+
+def _gauges(source: Source) -> Iterator[Metric]:
+    yield _gauge("queue_depth", "Messages that the server calls ready.", source, ({}, source.depth()))
+    yield _gauge("batch_rate", "Messages per second over a whole sum.", source, ({}, source.batch_rate_hz))
+    yield _gauge("producers", "Producers asked for.", source, ({}, source.producers))
+    yield _gauge("workers", "Workers asked for.", source, ({}, source.workers))
+
+
+def _histograms(source: Source) -> Iterator[Metric]:
+    tally = source.tally
+    for name, text, coarse in (
+        ("latency_seconds", "From due to handled.", tally.latency),
+        ("service_seconds", "From sent to handled.", tally.service),
+        ("put_seconds", "One put.", tally.put),
+    ):
+        yield _histogram(name, text, source, coarse)
+
+
+def _histogram(name: str, text: str, source: Source, coarse: Coarse) -> Metric:
+    family = HistogramMetricFamily(f"queue_trial_{name}", text, labels=["backend", "trial"])
+    family.add_metric([source.backend, source.id], buckets=coarse.buckets(), sum_value=coarse.sum_s)
+    return family
+
+
+def _usage(source: Source, usage: dict[str, tuple[float, int]]) -> Iterator[Metric]:
+    cpu = [({"role": role}, usage.get(role, (0.0, 0))[0]) for role in ROLES]
+    memory = [({"role": role}, float(usage.get(role, (0.0, 0))[1])) for role in ROLES]
+    yield _counter("cpu_seconds", "CPU time used, by role.", source, *cpu)
+    yield _gauge("memory_bytes", "Resident memory, by role.", source, *memory)

@@ -1,0 +1,97 @@
+"""The private servers of one driver: started when first needed, reused by every trial, ended with the driver."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from imqueue import registry, servers, settings
+from imqueue.backend import BackendError, Durability
+from imqueue.servers import Server, ServerError, ServerMissing
+from imqueue.servers.guard import Guard
+
+
+class Fleet:
+    """Thread-safe. Everything that it starts is watched by `guard`."""
+
+    def __init__(self, folder: Path, guard: Guard) -> None:
+        self._folder = folder
+        self._guard = guard
+        self._servers: dict[tuple[str, Durability | None], Server] = {}
+        self._lock = threading.Lock()
+
+    def server(self, kind: str, durability: Durability | None = None) -> Server:
+        """The running server of this kind (and class, where the class is a setting of the whole server).
+
+        Raises `ServerMissing` or `ServerError`.
+        """
+        key = (kind, durability if servers.load(kind).per_durability else None)
+        with self._lock:
+            if key not in self._servers:
+                server = servers.obtain(kind, self._folder, durability)
+                server.guard = self._guard
+                self._servers[key] = server
+            server = self._servers[key]
+        server.start()
+        return server
+
+    def adopt(self, server: Server) -> None:
+        """Take over one that somebody else set up: Prometheus, which has to know the driver's address first."""
+        server.guard = self._guard
+        with self._lock:
+            self._servers[server.kind, None] = server
+        server.start()
+
+    def url(self, backend: str, durability: Durability) -> str:
+        """Where this backend's handles go: its server's address, or a folder of its own where it has no server."""
+        kind = registry.load(backend).declares.server
+        if kind is None:
+            folder = self._folder / backend
+            folder.mkdir(parents=True, exist_ok=True)
+            return str(folder)
+        return self.server(kind, durability).url
+
+    def start_all(self) -> dict[str, str | None]:
+        """Start every server that any backend's default class needs, side by side. Kind -> why it is missing."""
+        wanted: dict[str, Durability] = {}
+        for name in registry.names():
+            try:
+                declares = registry.load(name).declares
+            except BackendError:
+                continue
+            if declares.server is not None:
+                wanted.setdefault(declares.server, declares.default_durability)
+        with ThreadPoolExecutor(max(1, len(wanted))) as pool:
+            return dict(zip(wanted, pool.map(self._try, wanted, wanted.values()), strict=True))
+
+    def _try(self, kind: str, durability: Durability) -> str | None:
+        try:
+            self.server(kind, durability)
+        except (ServerMissing, ServerError) as error:
+            return str(error)
+        return None
+
+    def running(self) -> list[Server]:
+        with self._lock:
+            known = list(self._servers.values())
+        return [server for server in known if server.running()]
+
+    def stop(self) -> None:
+        """End all of them, side by side."""
+        with self._lock:
+            known = list(self._servers.values())
+            self._servers = {}
+        with ThreadPoolExecutor(max(1, len(known))) as pool:
+            list(pool.map(lambda server: server.stop(), known))
+
+
+def why_missing(backend: str) -> str | None:
+    """Why this backend cannot run here, with the command that would help; None: nothing is known against it."""
+    try:
+        kind = registry.load(backend).declares.server
+    except BackendError as error:
+        return str(error)
+    if kind is None or settings.server_url(kind):
+        return None
+    return servers.load(kind).missing()

@@ -1,0 +1,41 @@
+"""Which backends there are: the files in ``backends/``. Nothing is registered anywhere else."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from pathlib import Path
+
+from imqueue.backend import Backend, BackendError, Inline
+from imqueue.workload import choose
+
+Loaded = type[Backend] | type[Inline]
+
+
+def names() -> list[str]:
+    """All backends, whether or not their package and server are here."""
+    folder = Path(__file__).parent / "backends"
+    return sorted(path.stem for path in folder.glob("*.py") if not path.stem.startswith("_"))
+
+
+def load(name: str) -> Loaded:
+    """The one class that ``backends/<name>.py`` defines; imports no other backend.
+
+    Raises `BadInput` for an unknown name, `BackendError` where the client package is absent or broken.
+    """
+    choose("backend", name, names())
+    try:
+        module = importlib.import_module(f"imqueue.backends.{name}")
+    except ImportError as error:
+        raise BackendError(f"{name} needs a package that cannot be imported: {error}") from error
+    found: list[Loaded] = [
+        each
+        for each in vars(module).values()
+        if inspect.isclass(each)
+        and issubclass(each, Backend | Inline)
+        and not inspect.isabstract(each)
+        and each.__module__ == module.__name__
+    ]
+    if len(found) != 1:
+        raise BackendError(f"backends/{name}.py must define one backend, it defines {len(found)}")
+    return found[0]

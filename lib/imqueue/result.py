@@ -1,0 +1,205 @@
+"""A finished trial as its folder tells it: no server, no driver, nothing but files."""
+
+from __future__ import annotations
+
+import json
+from functools import cached_property
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from imqueue.words import milliseconds, pairs, promise, rounded, table
+from imqueue.workload import BadInput, Workload
+
+if TYPE_CHECKING:  # pandas costs a third of a second, which `import imqueue` must not take
+    import pandas as pd
+
+VERDICTS = {
+    "attempted": "put was called",
+    "acknowledged": "the backend said yes",
+    "rejected": "the backend said no",
+    "uncertain": "put failed without an answer",
+    "received": "arrived at a worker",
+    "settled": "deliveries that were handled and acked",
+    "lost": "acknowledged, never received",
+    "duplicated": "deliveries beyond the first",
+    "unexpected": "received, though never sent",
+    "corrupted": "arrived with a wrong check value",
+    "recovered": "uncertain, yet received",
+    "reordered": "after a later message of the same producer, within one worker",
+    "undelivered": "still queued when the drain ran out of time",
+}
+PERCENTILES = {"p50": "p50_s", "p90": "p90_s", "p99": "p99_s", "p99.9": "p999_s", "max": "max_s"}
+
+
+def find(path_or_id: str | Path, trials: Path) -> Path:
+    """The folder of a trial, named by its path or by its id in the folder `trials`. `BadInput` where there is none."""
+    for folder in (Path(path_or_id), trials / path_or_id):
+        if (folder / "trial.json").is_file():
+            return folder.resolve()
+    raise BadInput(f"no finished trial {str(path_or_id)!r}; allowed: a trial's folder, or the name of one in {trials}")
+
+
+class Result:
+    """One finished trial. Every attribute is read from `folder` when it is first asked for."""
+
+    def __init__(self, folder: str | Path) -> None:
+        """Raises `BadInput` where `folder` holds no finished trial."""
+        self.folder = Path(folder)
+        try:
+            text = (self.folder / "trial.json").read_text()
+        except OSError as error:
+            raise BadInput(f"no finished trial in {self.folder}: {error.strerror}") from error
+        self.info: dict[str, Any] = json.loads(text)
+
+    @property
+    def id(self) -> str:
+        return str(self.info["id"])
+
+    @property
+    def backend(self) -> str:
+        return str(self.info["backend"])
+
+    @property
+    def shape(self) -> str:
+        """ "sum" or "flow"."""
+        return str(self.info["shape"])
+
+    @cached_property
+    def workload(self) -> Workload:
+        return Workload.of(self.info["workload"])
+
+    @property
+    def rate_hz(self) -> float | None:
+        """Messages settled per second while it was measured; None where the trial failed before that."""
+        rate_hz = self.info.get("rate_hz")
+        return None if rate_hz is None else float(rate_hz)
+
+    @property
+    def stamps(self) -> list[dict[str, str]]:
+        """What limits the use of these figures: `stamp` and `reason`."""
+        return list(self.info.get("stamps") or [])
+
+    @property
+    def passed(self) -> bool:
+        """Whether it ran to its end, lost nothing, and the harness itself held."""
+        audit = self.info.get("audit")
+        invalid = any(each["stamp"] == "invalid" for each in self.stamps)
+        return self.info["state"] == "done" and bool(audit and audit["passed"]) and not invalid
+
+    @cached_property
+    def events(self) -> list[dict[str, Any]]:
+        """What happened, in order: `at_s` after go, `kind`, `text`."""
+        path = self.folder / "events.json"
+        return list(json.loads(path.read_text())) if path.is_file() else []
+
+    @cached_property
+    def series(self) -> pd.DataFrame:
+        """Prometheus' raw samples: metric, time_s after go, value, and the labels le, kind and role."""
+        return self._table("series.parquet", ["metric", "time_s", "value", "le", "kind", "role"])
+
+    @cached_property
+    def histogram(self) -> pd.DataFrame:
+        """Counts of all latencies in buckets under 0.8 % wide: kind (due, sent), lower_s, upper_s, count."""
+        return self._table("latency.parquet", ["kind", "lower_s", "upper_s", "count"])
+
+    def _table(self, name: str, columns: list[str]) -> pd.DataFrame:
+        import pandas as pd
+
+        path = self.folder / name
+        return pd.read_parquet(path) if path.is_file() else pd.DataFrame(columns=columns)
+
+    @property
+    def audit(self) -> pd.DataFrame:
+        """The verdict on every message: how many (<NA>: no order is promised), and what the word means."""
+        import pandas as pd
+
+        counts = self.info.get("audit") or {}
+        messages = pd.array([counts.get(verdict) for verdict in VERDICTS], dtype="Int64")
+        return pd.DataFrame({"messages": messages, "what it means": list(VERDICTS.values())}, index=list(VERDICTS))
+
+    @property
+    def latency(self) -> pd.DataFrame:
+        """Exact percentiles in milliseconds, from due and from sent; empty where too few messages resolve one."""
+        import pandas as pd
+
+        kinds = self.info.get("latency") or {}
+        columns = {
+            f"from {kind}, ms": [_milliseconds(figures.get(key)) for key in PERCENTILES.values()]
+            for kind, figures in kinds.items()
+        }
+        return pd.DataFrame(columns, index=list(PERCENTILES), dtype="Float64").round(3)
+
+    @property
+    def conditions(self) -> pd.DataFrame:
+        """What was promised and measured on what, as read while the trial ran."""
+        import pandas as pd
+
+        return pd.DataFrame(_conditions(self.info), columns=["condition", "value"]).set_index("condition").rename_axis(None)
+
+    def verdict(self) -> str:
+        """What came out, made from computed values: figures, messages, stamps."""
+        sentences = [self._outcome()]
+        if self.info.get("audit"):
+            sentences.append(self._account())
+        sentences += [f"{each['stamp'].capitalize()}: {each['reason'].rstrip('.')}." for each in self.stamps]
+        return " ".join(sentences)
+
+    def _outcome(self) -> str:
+        if self.info["state"] == "failed":
+            return f"{self.backend} failed: {(self.info.get('error') or 'no reason is known').rstrip('.')}."
+        rate = f"{rounded(self.rate_hz)} messages/s"
+        if self.shape == "sum":
+            popped, wanted = self.info["counts"]["popped"], self.workload.messages
+            elapsed = f"{self.info['elapsed_s']:.3g} s"
+            if popped < wanted:
+                return f"{self.backend} took {popped:,} of {wanted:,} messages in {elapsed} ({rate})."
+            return f"{self.backend} summed 1 to {wanted:,} in {elapsed} ({rate})."
+        due = (self.info.get("latency") or {}).get("due", {})
+        offered = self.info["counts"]["due"] / self.info["load_s"]
+        return (
+            f"{self.backend} handled {rate} of {rounded(offered)} offered for {self.info['load_s']:.3g} s; from due, "
+            f"half within {milliseconds(due.get('p50_s'))}, 99 % within {milliseconds(due.get('p99_s'))}."
+        )
+
+    def _account(self) -> str:
+        audit = self.info["audit"]
+        names = ("lost", "duplicated", "unexpected", "corrupted", "recovered", "reordered", "undelivered")
+        found = [f"{audit[name]:,} {name}" for name in names if audit.get(name)]
+        total = f"the sum is {audit['sum_received']:,}"
+        total += ", as it must be" if audit["sum_fits"] else f", not {audit['sum_expected']:,}"
+        account = ", ".join(found) or "nothing lost, duplicated or corrupted"
+        return f"Of {audit['acknowledged']:,} messages acknowledged: {account}; {total}."
+
+    def _repr_html_(self) -> str:
+        limits = "; ".join(each["stamp"] for each in self.stamps) or "none"
+        outcome = "passed" if self.passed else "failed"
+        rows = [(self.backend, self.info["durability"], self.info["declares"]["delivery"], outcome, limits, self.id)]
+        columns = ["backend", "durability", "delivery", "audit", "stamps", "trial"]
+        return f"<p>{escape(self.verdict())}</p>{table(columns, rows)}"
+
+
+def _conditions(info: dict[str, Any]) -> list[tuple[str, str]]:
+    declares, promised = info["declares"], info.get("guarantees") or {}
+    machine, versions = info.get("machine") or {}, info.get("versions") or {}
+    packages = ", ".join(f"{name} {version}" for name, version in (versions.get("packages") or {}).items())
+    rows = [
+        ("built on", declares["built_on"]),
+        ("durability", info["durability"]),
+        ("delivery", declares["delivery"]),
+        ("settles", declares["settles"]),
+        ("an acknowledged message outlives a kill of the server", promise(promised.get("survives_kill"))),
+        ("it outlives loss of power", promise(promised.get("survives_power_loss"))),
+        ("read from", promised.get("source", "?")),
+        ("server", versions.get("server") or "none"),
+        ("server's settings", pairs(info.get("server_settings"))),
+        ("Python", f"{versions.get('python', '?')}; {packages}".rstrip("; ")),
+        ("machine", f"{machine.get('cpu', '?')}, {machine.get('cores', '?')} cores, {machine.get('system', '?')}"),
+        ("CPU time, s", pairs({role: f"{spent:.2f}" for role, spent in (info.get("cpu_s") or {}).items()})),
+    ]
+    return [(name, str(value)) for name, value in rows]
+
+
+def _milliseconds(value_s: float | None) -> float | None:
+    return None if value_s is None else value_s * 1e3
+

@@ -1,0 +1,339 @@
+"""One trial's life: fresh queue, open, warm up, measure, drain, audit, write, destroy."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import threading
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from imqueue import record, registry
+from imqueue.backend import BackendError, Declares, Durability, Inline
+from imqueue.control import Control, Phase
+from imqueue.crew import Crew, CrewError
+from imqueue.exporter import Exporter, Source
+from imqueue.facts import Facts, Window
+from imqueue.fleet import Fleet
+from imqueue.ledger import WARM_N, State
+from imqueue.load import Post
+from imqueue.message import new_trial_number
+from imqueue.pace import GRACE_NS
+from imqueue.schedule import DueCounter
+from imqueue.servers import Server, ServerError, ServerMissing
+from imqueue.servers.guard import Guard
+from imqueue.steering import Steering
+from imqueue.tally import Tally
+from imqueue.usage import Usage, cores_busy_s
+from imqueue.workload import BadInput, Workload, choose
+
+OPEN_MAX_S = 30.0
+WARM_MAX_S = 10.0
+SCRAPE_MAX_S = 15.0  # Prometheus' first scrape may come 5 s after its start
+QUIET_S = 2.0  # a queue from which nothing comes for so long is taken for empty
+DRAIN_MAX_S = 60.0
+END_MAX_S = 5.0
+LOOK_S = 0.02
+FREE_MIN_BYTES = 200_000_000
+MESSAGE_BYTES = 100  # of ledger, at the most
+
+
+class TrialError(Exception):
+    """The trial cannot go on; the text becomes its error."""
+
+
+def check(workload: Workload) -> tuple[Declares, Durability]:
+    """What only the backend knows to refuse; returns its declaration and the class of durability to use.
+
+    Raises `BadInput`; `BackendError` where the backend's package is missing.
+    """
+    loaded = registry.load(workload.backend)
+    declares = loaded.declares
+    durability = declares.default_durability
+    if workload.durability is not None:
+        what = f"durability of {workload.backend}"
+        durability = Durability(choose(what, workload.durability, declares.durabilities))
+    most = declares.size_max_bytes
+    if most is not None and workload.size_bytes > most:
+        raise BadInput(f"size_bytes is {workload.size_bytes}; {workload.backend} takes at most {most}")
+    if issubclass(loaded, Inline) and (workload.producers, workload.workers) != (1, 1):
+        n = f"{workload.producers} producers and {workload.workers} workers"
+        raise BadInput(f"{workload.backend} has no queue, so not {n}; allowed: 1 and 1")
+    return declares, durability
+
+
+class Trial:
+    """`run` does all of it, in a thread of the caller's; the other methods may be called from any thread."""
+
+    def __init__(
+        self, workload: Workload, data: Path, fleet: Fleet, exporter: Exporter, guard: Guard
+    ) -> None:
+        declares, durability = check(workload)
+        made = datetime.now(UTC)
+        number = new_trial_number()
+        self.id = f"{made:%Y%m%d-%H%M%S}-{workload.backend}-{workload.shape}-{number & 0xFFFF:04x}"
+        self.folder = data / "trials" / self.id
+        self.state = "starting"
+        self.finished = threading.Event()
+        self._live = self.folder / "live"
+        self._fleet, self._exporter, self._guard = fleet, exporter, guard
+        self._stopping = threading.Event()
+        self._server: Server | None = None
+        self._inline = issubclass(registry.load(workload.backend), Inline)
+        self._facts = Facts(
+            id=self.id,
+            number=number,
+            workload=workload,
+            made_at=made,
+            declares=declares,
+            durability=durability,
+        )
+        self._make_folder(workload)
+        self._control = Control(self._live, create=True)
+        self._control.workers = workload.workers
+        self._source = _source(self.id, number, workload, self._live)
+        self._steering = Steering(workload, self._control, self._source, self._facts)
+        if self._inline or declares.in_process:
+            self._steering.fixed = f"{workload.backend} lives in one process: its threads are fixed at the start"
+
+    def _make_folder(self, workload: Workload) -> None:
+        """Now, while whoever asked is still there to be told that it cannot be made."""
+        expected = workload.messages if workload.rate_hz is None else workload.rate_hz * workload.duration_s
+        need_bytes = FREE_MIN_BYTES + MESSAGE_BYTES * int(expected)
+        try:
+            (self._live / "ledger").mkdir(parents=True)
+            free_bytes = shutil.disk_usage(self.folder).free
+        except OSError as error:
+            raise BadInput(f"the data folder cannot be written: {error}") from error
+        if free_bytes < need_bytes:
+            shutil.rmtree(self.folder)
+            has, needs = f"{free_bytes / 1e9:.2f} GB", f"{need_bytes / 1e9:.2f} GB"
+            raise BadInput(f"the disk under {self.folder.parent} has {has} free; this trial may need {needs}")
+
+    @property
+    def error(self) -> str | None:
+        return self._facts.error
+
+    def run(self) -> None:
+        """From start to end; never raises. How it went stands in `state`, `error` and the trial's folder."""
+        try:
+            with self._timed("setup_s", "setting up"):
+                self._set_up()
+            with self._timed("warmup_s", "warming up"):
+                self._warm_up()
+            with self._timed("wait_scrape_s", "waiting for Prometheus"):
+                self._wait_for_zeros()
+            self._measure()
+        except CrewError as error:
+            self._source.errors[error.kind] = self._source.errors.get(error.kind, 0) + 1
+            self._fail(str(error), by_harness=error.kind == "harness")
+        except (TrialError, BackendError, ServerError, ServerMissing) as error:
+            self._fail(str(error), by_harness=False)
+        except Exception as error:
+            self._fail(f"the harness failed: {error!r}", by_harness=True)
+        finally:
+            self._end()
+            self.finished.set()
+
+    @contextlib.contextmanager
+    def _timed(self, name: str, state: str) -> Iterator[None]:
+        self.state = state
+        start_s = time.monotonic()
+        try:
+            yield
+        finally:
+            self._facts.times[name] = round(time.monotonic() - start_s, 3)
+
+    def _fail(self, error: str, *, by_harness: bool) -> None:
+        server = self._server
+        if server is not None and server.pids() and not server.running():
+            error = f"the server ({server.kind}) ended during the trial; {error}"
+        self._facts.error = error
+        self._facts.event("error", error)
+        if by_harness:
+            self._facts.harness_errors.append(error)
+
+    def _set_up(self) -> None:
+        facts, workload = self._facts, self._steering.workload
+        url = self._fleet.url(workload.backend, facts.durability)
+        usage = self._source.usage
+        usage.add("driver", os.getpid())
+        usage.add_tree("prometheus", self._fleet.server("prometheus").pids())
+        if facts.declares.server is not None:
+            self._server = self._fleet.server(facts.declares.server, facts.durability)
+            usage.add_tree("server", self._server.pids())
+            facts.describe_server(self._server)
+        queue = f"imq_{facts.number:08x}"
+        template = Post("", "", 0, self._live, facts.number, workload, url, queue, facts.durability)
+        self._crew = crew = Crew(template, self._control, self._source, self._guard)
+        self._steering.crew = crew
+        if self._inline:
+            crew.start([crew.post("inline")], OPEN_MAX_S)
+            return
+        keeper = [crew.post("keeper")]
+        rest = [crew.post("worker", rank) for rank in range(workload.workers)]
+        rest += [crew.post("producer", rank) for rank in range(workload.producers)]
+        if facts.declares.in_process:
+            crew.start(keeper + rest, OPEN_MAX_S, together=True)
+        else:
+            crew.start(keeper, OPEN_MAX_S)  # it makes the queue
+            crew.start(rest, OPEN_MAX_S)
+        self._source.keeper = crew.of("keeper")[0].page
+        facts.read_guarantees(self._live)
+
+    def _warm_up(self) -> None:
+        """Until all that the producers put for it has come back."""
+        producers, workers = self._crew.of("producer"), self._crew.of("worker")
+        deadline = time.monotonic() + WARM_MAX_S
+        while time.monotonic() < deadline:
+            self._crew.raise_errors()
+            ready = all(member.state >= State.WARM for member in producers)
+            put = sum(member.page[WARM_N] for member in producers)
+            got = sum(member.page[WARM_N] for member in workers)
+            if ready and got >= put:
+                self._control.phase = Phase.READY
+                return
+            time.sleep(0.005)
+        raise TrialError(f"of the warm-up's {put:,} messages only {got:,} came back within {WARM_MAX_S:g} s")
+
+    def _wait_for_zeros(self) -> None:
+        self._exporter.source = self._source
+        if not self._exporter.wait_for_scrape(time.monotonic_ns(), SCRAPE_MAX_S):
+            raise TrialError(f"Prometheus did not scrape the driver within {SCRAPE_MAX_S:g} s")
+
+    def _measure(self) -> None:
+        workload, facts = self._steering.workload, self._facts
+        start = self._window()
+        go_ns = time.monotonic_ns() + 20_000_000
+        length_s = workload.time_max_s if workload.rate_hz is None else workload.duration_s
+        facts.go(go_ns)
+        self._steering.go(go_ns, go_ns + int(length_s * 1e9))
+        try:
+            with self._timed("load_s", "running"):
+                self._until_producers_end()
+        finally:
+            facts.end_ns = min(self._control.end_ns, time.monotonic_ns())
+            start.to(self._window(), facts)
+            facts.event("end", "the producers ended", facts.end_ns)
+        with self._timed("drain_s", "draining"):
+            self._drain()
+        with self._timed("settle_s", "settling"):
+            self._settle()
+
+    def _window(self) -> Window:
+        with self._source.lock:
+            usage = self._source.usage.read()
+            self._facts.memory_bytes = {role: memory for role, (_, memory) in usage.items()}
+            children = {
+                member.post.name: used_s
+                for role in ("producer", "worker")
+                for member in self._crew.members
+                if role in (member.post.role, "producer" if member.post.role == "inline" else "")
+                for used_s in [self._source.usage.each(role).get(self._crew.ids(member), 0.0)]
+            }
+        return Window({role: cpu_s for role, (cpu_s, _) in usage.items()}, children, cores_busy_s())
+
+    def _until_producers_end(self) -> None:
+        producing = "inline" if self._inline else "producer"
+        while True:
+            self._crew.raise_errors()
+            # In mid-flow a producer whose rank is no longer wanted ends; the flow lasts until its own end.
+            now_ns = time.monotonic_ns()
+            over = not self._source.is_flow or now_ns >= self._control.end_ns
+            if over and all(member.state >= State.ENDED for member in self._crew.of(producing)):
+                return
+            if now_ns > self._control.end_ns + 4 * GRACE_NS:
+                raise TrialError(f"a put had not returned {4 * GRACE_NS // 10**9} s after the end of the load")
+            time.sleep(LOOK_S)
+
+    def _drain(self) -> None:
+        """Until every acknowledged message was received, or nothing comes any more."""
+        tally, facts = self._source.tally, self._facts
+        started_ns = time.monotonic_ns()
+        deadline = time.monotonic() + DRAIN_MAX_S
+        while time.monotonic() < deadline:
+            self._crew.raise_errors()
+            with self._source.lock:
+                tally.update()
+                held = tally.received - tally.popped
+                missing = tally.pushed - (tally.received - tally.redelivered)
+                unsure = tally.uncertain
+            quiet_s = (time.monotonic_ns() - max(tally.last_received_ns, started_ns)) / 1e9
+            patience_s = facts.workload.lease_s if held and facts.declares.at_least_once else 0.0
+            if (missing <= 0 and held == 0 and unsure == 0) or quiet_s > QUIET_S + patience_s:
+                facts.event("drained", "nothing comes any more")
+                return
+            time.sleep(LOOK_S)
+        facts.drained = False
+        facts.event("drained", f"the drain ended after {DRAIN_MAX_S:g} s with messages left")
+
+    def _settle(self) -> None:
+        """Let Prometheus read the final counts."""
+        tally = self._source.tally
+        elapsed_s = (tally.last_settled_ns - self._facts.go_ns) / 1e9
+        if not self._source.is_flow and elapsed_s > 0:
+            self._source.batch_rate_hz = tally.popped / elapsed_s
+        self._exporter.wait_for_scrape(time.monotonic_ns(), 2.0)
+
+    def _end(self) -> None:
+        self.state = "writing"
+        self._control.phase = Phase.STOP
+        facts = self._facts
+        facts.workload = self._steering.workload
+        try:
+            killed = self._crew.end(END_MAX_S) if self._steering.crew else []
+            if not facts.error:
+                facts.harness_errors += [f"{name} did not end by itself and was killed" for name in killed]
+            facts.state = "failed" if facts.error else "stopped" if self._stopping.is_set() else "done"
+            with self._source.lock:
+                record.write(facts, self.folder, self._live, self._source, self._fleet.server("prometheus").url)
+            shutil.rmtree(self._live, ignore_errors=True)
+        except Exception as error:
+            facts.error = facts.error or f"the trial's record could not be written: {error!r}"
+        self.state = "failed" if facts.error else facts.state
+
+    def stop(self) -> None:
+        """End the load now; the queue is drained and audited as at a planned end."""
+        self._stopping.set()
+        self._steering.end("stopped by hand")
+
+    def change(self, rate_hz: float | None, producers: int | None, workers: int | None) -> None:
+        """New values while it runs. Raises `BadInput`, and leaves the trial as it was."""
+        self._steering.change(rate_hz, producers, workers)
+
+    def status(self) -> dict[str, Any]:
+        """What a progress bar and a panel need."""
+        facts, tally, workload = self._facts, self._source.tally, self._steering.workload
+        total = workload.messages if workload.rate_hz is None else workload.duration_s
+        done = tally.popped if workload.rate_hz is None else max(0.0, facts.since_go_s(time.monotonic_ns()))
+        return {
+            "id": self.id,
+            "state": self.state,
+            "finished": self.finished.is_set(),
+            "error": self.error,
+            "workload": workload.as_dict(),
+            "durability": str(facts.durability),
+            "folder": str(self.folder),
+            "done": min(done, total),
+            "total": total,
+            "pushed": tally.pushed,
+            "popped": tally.popped,
+            "events": facts.events_dict()[-5:],
+        }
+
+
+def _source(trial_id: str, number: int, workload: Workload, live: Path) -> Source:
+    return Source(
+        id=trial_id,
+        backend=workload.backend,
+        tally=Tally(live, number),
+        usage=Usage(),
+        due=DueCounter(),
+        is_flow=workload.shape == "flow",
+        producers=workload.producers,
+        workers=workload.workers,
+    )

@@ -1,0 +1,59 @@
+"""Figures and promises in words, and tables as HTML: how a result speaks to people."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from html import escape
+
+
+class Html(str):
+    """Markup that stands in a table as it is; every other text is escaped."""
+
+
+def rounded(value: float | None) -> str:
+    """Three figures that mean something, with thousands marked: 81,200."""
+    if value is None:
+        return "?"
+    if abs(value) < 100:
+        return f"{value:.3g}"
+    digits = 3 - len(str(int(abs(value))))
+    return f"{round(value, digits):,.0f}"
+
+
+def milliseconds(value_s: float | None) -> str:
+    """Three figures in milliseconds; says so where too few messages resolve the percentile."""
+    return "(too few messages to say)" if value_s is None else f"{rounded(value_s * 1e3)} ms"
+
+
+def promise(value: bool | Mapping[str, float] | None) -> str:
+    """A promise of `guarantees`, as ``trial.json`` keeps it."""
+    if isinstance(value, Mapping):
+        return f"all but the last {value['seconds_s']:g} s"
+    return {True: "yes", False: "no", None: "?"}[value]
+
+
+def pairs(values: Mapping[str, object] | None) -> str:
+    """Names and values on one line."""
+    return ", ".join(f"{name} {value}" for name, value in (values or {}).items()) or "none"
+
+
+def enumeration(names: Sequence[str]) -> str:
+    """a, b and c."""
+    return " and ".join([", ".join(names[:-1]), names[-1]]) if len(names) > 1 else "".join(names)
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[object]], numbers: Collection[str] = ()) -> str:
+    """An HTML table whose first column heads its rows; the columns in `numbers` are set flush right."""
+
+    def cell(tag: str, column: str, value: object, scope: str = "") -> str:
+        kind = ' class="number"' if column in numbers else ""
+        text = value if isinstance(value, Html) else escape("" if value is None else str(value))
+        return f"<{tag}{scope}{kind}>{text}</{tag}>"
+
+    head = "".join(cell("th", column, column, ' scope="col"') for column in columns)
+    body = []
+    for row in rows:
+        first, *rest = zip(columns, row, strict=True)
+        cells = cell("th", *first, ' scope="row"') + "".join(cell("td", *each) for each in rest)
+        body.append(f"<tr>{cells}</tr>")
+    return f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(body)}</tbody></table>"
