@@ -231,8 +231,6 @@ def _redeliveries(
     }
 
 
-
-
 def as_dict(result: Audit) -> dict[str, Any]:
     """For ``trial.json``: the counts, the verdicts derived from them, and the examples."""
     return {**vars(result), "passed": result.passed, "sum_fits": result.sum_fits}

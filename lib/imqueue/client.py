@@ -17,6 +17,10 @@ ANSWER_MAX_S = 60.0  # a server that has to be started first takes up to 30 s
 END_MAX_S = 40.0
 
 
+_started: list[subprocess.Popen[bytes]] = []
+"""Drivers that this process has started: it is their parent, and so the one who has to notice their end."""
+
+
 class DriverError(RuntimeError):
     """The driver refused, or cannot be reached. The text is its sentence."""
 
@@ -63,7 +67,7 @@ def find(data: Path | None = None) -> Driver | None:
         return None
     try:
         driver = Driver(about["url"], (folder / "token").read_text(), about["pid"])
-        driver.ask("GET", "/openapi.json", timeout_s=5.0)
+        driver.ask("GET", "/pid", timeout_s=5.0)
     except (DriverError, OSError):
         return None
     return driver
@@ -96,7 +100,7 @@ def connect(data: Path | None = None) -> Driver:
 def _start(data: Path, log: Any) -> subprocess.Popen[bytes]:
     # Not `-m imqueue.driver`: every child of the forkserver would import that as its main module again.
     code = "from imqueue.driver import main; main()"
-    return subprocess.Popen(
+    process = subprocess.Popen(
         [sys.executable, "-c", code],
         stdin=subprocess.DEVNULL,
         stdout=log,
@@ -104,6 +108,8 @@ def _start(data: Path, log: Any) -> subprocess.Popen[bytes]:
         start_new_session=True,
         env=settings.environment_for(data),
     )
+    _started.append(process)
+    return process
 
 
 def _tail(folder: Path, start: int) -> str:
@@ -115,10 +121,9 @@ def _tail(folder: Path, start: int) -> str:
 def _lives(pid: int) -> bool:
     import psutil
 
-    try:
-        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE  # our own child until we look
-    except psutil.NoSuchProcess:
-        return False
+    for process in _started:
+        process.poll()
+    return psutil.pid_exists(pid)
 
 
 def end(data: Path | None = None) -> bool:

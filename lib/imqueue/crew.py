@@ -5,9 +5,11 @@ from __future__ import annotations
 import dataclasses
 import json
 import multiprocessing
+import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerProcess
 
 from imqueue import ledger, load, registry
@@ -23,7 +25,7 @@ END_MAX_S = 5.0  # how long the kernel may take to end a killed process
 _context = multiprocessing.get_context("forkserver")
 
 
-def warm_forkserver() -> None:
+def warm_forkserver(guard: Guard) -> None:
     """Have numpy, the loops and every backend that can be imported ready in the process that children fork from."""
     importable = []
     for name in registry.names():
@@ -33,13 +35,18 @@ def warm_forkserver() -> None:
             continue
         importable.append(f"imqueue.backends.{name}")
     _context.set_forkserver_preload(["numpy", "imqueue.load", *importable])
-    first = _context.Process(target=_nothing)
+    ours, theirs = _context.Pipe(duplex=False)
+    first = _context.Process(target=_tell_parent, args=(theirs,))
     first.start()
+    theirs.close()
+    guard.watch(ours.recv())
     first.join()
+    ours.close()
 
 
-def _nothing() -> None:
-    """What the first child does: its start has warmed the forkserver."""
+def _tell_parent(pipe: Connection) -> None:
+    """What the first child does: its parent is the forkserver, whose pid is told nowhere else."""
+    pipe.send(os.getppid())
 
 
 class CrewError(Exception):
@@ -95,9 +102,7 @@ class Crew:
         if role in self._seats:
             name = f"{role}-{self._seats[role]}"
             self._seats[role] += 1
-        return dataclasses.replace(
-            self._template, role=role, name=name, rank=rank, from_segment=from_segment
-        )
+        return dataclasses.replace(self._template, role=role, name=name, rank=rank, from_segment=from_segment)
 
     def start(self, posts: Sequence[Post], timeout_s: float, *, together: bool = False) -> list[Member]:
         """A process for each post, or one for all of them (`together`); returns when all handles are open.
@@ -158,6 +163,14 @@ class Crew:
         alone = sum(other.process is member.process for other in self.members) == 1
         return member.page[PID], 0 if alone else member.page[THREAD]
 
+    def cpu_s(self) -> dict[str, float]:
+        """CPU seconds of each producer and worker, as of the last reading of the source's usage."""
+        return {
+            member.post.name: self._source.usage.each(role).get(self.ids(member), 0.0)
+            for member in self.members
+            for role in load.roles(member.post)
+        }
+
     def end(self, timeout_s: float) -> list[str]:
         """Wait for all children, kill those who don't end; returns the names of the killed."""
         deadline = time.monotonic() + timeout_s
@@ -171,4 +184,3 @@ class Crew:
             assert process.pid is not None
             self._guard.forget(process.pid)
         return killed
-

@@ -31,7 +31,7 @@ from imqueue.exporter import Exporter
 from imqueue.fleet import Fleet
 from imqueue.locks import FileLock, Taken
 from imqueue.runner import Busy, Runner, Unknown
-from imqueue.servers import ServerError, ServerMissing
+from imqueue.servers import Server, ServerError, ServerMissing
 from imqueue.servers.guard import Guard
 from imqueue.servers.prometheus import Prometheus
 from imqueue.store import write_json
@@ -79,19 +79,14 @@ def make_app(runner: Runner, fleet: Fleet, exporter: Exporter, token: str, end: 
             exporter.scraped(started_ns)
         return Response(body, media_type=CONTENT_TYPE_LATEST)
 
+    @app.get("/pid")
+    def pid() -> dict[str, int]:
+        return {"pid": os.getpid()}
+
     @app.get("/status")
     def status() -> dict[str, Any]:
         trial = runner.current
-        running = [
-            {
-                "kind": server.kind,
-                "version": server.version(),
-                "url": servers.masked(server.url),
-                "pids": server.pids(),
-                "note": server.note,
-            }
-            for server in fleet.running()
-        ]
+        running = [_about(server) for server in fleet.running()]
         return {"pid": os.getpid(), "trial": trial.status() if trial else None, "servers": running}
 
     @app.get("/backends")
@@ -132,6 +127,15 @@ def make_app(runner: Runner, fleet: Fleet, exporter: Exporter, token: str, end: 
         return {"pid": os.getpid()}
 
     return app
+
+
+def _about(server: Server) -> dict[str, Any]:
+    try:
+        version = server.version()
+    except ServerError:
+        version = "(does not answer)"
+    url, pids = servers.masked(server.url), server.pids()
+    return {"kind": server.kind, "version": version, "url": url, "pids": pids, "note": server.note}
 
 
 def _refusal(code: int) -> Any:
@@ -208,7 +212,7 @@ class Driver:
             fleet.adopt(server)
         except (ServerMissing, ServerError) as error:
             print(f"Prometheus: {error}", file=sys.stderr, flush=True)
-        warm_forkserver()
+        warm_forkserver(self._guard)
 
     def _wait_for_end(self, server: uvicorn.Server, runner: Runner) -> None:
         self._end.wait()

@@ -26,9 +26,9 @@ class Source:
     id: str
     backend: str
     tally: Tally
-    usage: Usage
-    due: DueCounter
     is_flow: bool
+    usage: Usage = field(default_factory=Usage)
+    due: DueCounter = field(default_factory=DueCounter)
     keeper: Page | None = None
     producers: int = 0
     workers: int = 0
@@ -102,9 +102,7 @@ def _names(samples: Sequence[Sample]) -> list[str]:
     return ["backend", "trial", *samples[0][0]]
 
 
-def _filled(
-    family: CounterMetricFamily | GaugeMetricFamily, source: Source, samples: Sequence[Sample]
-) -> Metric:
+def _filled(family: CounterMetricFamily | GaugeMetricFamily, source: Source, samples: Sequence[Sample]) -> Metric:
     for labels, value in samples:
         family.add_metric([source.backend, source.id, *labels.values()], value)
     return family

@@ -17,6 +17,7 @@ import struct
 from collections.abc import Iterator
 from enum import IntEnum
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,9 +36,7 @@ BATCH = np.dtype(
         ("outcome", "<u4"),
     ]
 )
-ROW = np.dtype(
-    [("trial", "<u4"), ("number", "<u4"), ("due_ns", "<i8"), ("sent_ns", "<i8"), ("handled_ns", "<i8")]
-)
+ROW = np.dtype([("trial", "<u4"), ("number", "<u4"), ("due_ns", "<i8"), ("sent_ns", "<i8"), ("handled_ns", "<i8")])
 PAGE_BYTES = 4096
 LATE_NS = 10_000_000
 BATCHES_MIN = 1 << 14
@@ -194,6 +193,13 @@ class Reader:
             yield self.rows(start, min(chunk, received - start))
 
     def close(self) -> None:
+        """Safe twice."""
         self._batches.close()
         if self._rows is not None:
             self._rows.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()

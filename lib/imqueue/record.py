@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
 from dataclasses import asdict
@@ -35,7 +36,15 @@ def write(facts: Facts, folder: Path, live: Path, source: Source, prometheus_url
     ``trial.json`` comes last: a folder that has one is whole.
     """
     source.tally.update()
-    readers = {path.stem: Reader(live / "ledger", path.stem) for path in sorted((live / "ledger").glob("*-*.batches"))}
+    with contextlib.ExitStack() as stack:
+        names = [path.stem for path in sorted((live / "ledger").glob("*-*.batches"))]
+        readers = {name: stack.enter_context(Reader(live / "ledger", name)) for name in names}
+        _write(facts, folder, live, source, prometheus_url, readers)
+
+
+def _write(
+    facts: Facts, folder: Path, live: Path, source: Source, prometheus_url: str, readers: dict[str, Reader]
+) -> None:
     records = {name: _all(reader) for name, reader in readers.items()}
     verdict, latencies = _audit(facts, readers, records)
     frame, disagreements = _series(facts, source, prometheus_url)
@@ -61,8 +70,6 @@ def write(facts: Facts, folder: Path, live: Path, source: Source, prometheus_url
         "machine": machine.describe(),
     }
     store.write_json(folder / "trial.json", content)
-    for reader in readers.values():
-        reader.close()
 
 
 def _all(reader: Reader) -> NDArray[np.void]:
@@ -75,9 +82,7 @@ def _all(reader: Reader) -> NDArray[np.void]:
 
 def _audit(facts: Facts, readers: dict[str, Reader], records: Ledgers) -> tuple[Audit, Latencies]:
     producers = {name: each for name, each in records.items() if name.startswith("producer")}
-    workers = {
-        name: (each, readers[name].all_rows) for name, each in records.items() if name.startswith("worker")
-    }
+    workers = {name: (each, readers[name].all_rows) for name, each in records.items() if name.startswith("worker")}
     guaranteed = facts.guarantees or {}
     fifo = bool(guaranteed.get("fifo", facts.declares.fifo))
     return audit.audit(producers, workers, trial=facts.number, fifo=fifo, drained=facts.drained)
@@ -151,9 +156,7 @@ def _settled_before(records: NDArray[np.void], until_ns: int) -> int:
     return int(records["n"][settled].sum())
 
 
-def _stamp_facts(
-    facts: Facts, source: Source, figures: dict[str, Any], disagreements: list[str]
-) -> stamps.Facts:
+def _stamp_facts(facts: Facts, source: Source, figures: dict[str, Any], disagreements: list[str]) -> stamps.Facts:
     counts = figures["counts"]
     return stamps.Facts(
         is_flow=source.is_flow,

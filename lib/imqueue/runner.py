@@ -7,13 +7,13 @@ import threading
 from pathlib import Path
 from typing import Any
 
-from imqueue import registry, servers
+from imqueue import admission, registry, servers
 from imqueue.backend import BackendError
 from imqueue.exporter import Exporter
 from imqueue.fleet import Fleet, why_missing
 from imqueue.locks import FileLock, Taken, machine_lock
 from imqueue.servers.guard import Guard
-from imqueue.trial import Trial, check
+from imqueue.trial import Trial
 from imqueue.workload import Workload
 
 
@@ -40,6 +40,7 @@ class Runner:
         `BadInput`: refused, nothing was started. `Busy`: another one runs. `BackendError`: it cannot be had here.
         """
         workload = Workload.of(parameters)
+        admission.check(workload)
         with self._lock:
             if self._current is not None and not self._current.finished.is_set():
                 raise Busy(f"{self._current.id} is running; stop it or wait for its end")
@@ -88,7 +89,7 @@ class Runner:
     def url(self, parameters: dict[str, Any]) -> str:
         """The address of the server that a backend's handles use, started if need be."""
         workload = Workload.of(parameters)
-        _, durability = check(workload)
+        _, durability = admission.check(workload)
         if reason := why_missing(workload.backend):
             raise BackendError(f"{workload.backend} cannot be had here: {reason}")
         return self._fleet.url(workload.backend, durability)
@@ -97,5 +98,3 @@ class Runner:
     def missing() -> dict[str, str | None]:
         """Backend -> why it cannot run here, None: it can."""
         return {name: why_missing(name) for name in registry.names()}
-
-

@@ -42,11 +42,10 @@ def pack_ledgers(live: Path, kept: Path, names: list[str]) -> None:
     """Rewrite the ledgers compactly: ``<name>.batches.parquet`` and ``<name>.rows.parquet``."""
     kept.mkdir(parents=True, exist_ok=True)
     for name in names:
-        reader = Reader(live, name)
-        _write(kept / f"{name}.batches.parquet", BATCH, _batches(reader))
-        if name.startswith("worker"):
-            _write(kept / f"{name}.rows.parquet", ROW, reader.all_rows())
-        reader.close()
+        with Reader(live, name) as reader:
+            _write(kept / f"{name}.batches.parquet", BATCH, _batches(reader))
+            if name.startswith("worker"):
+                _write(kept / f"{name}.rows.parquet", ROW, reader.all_rows())
 
 
 def read_ledger(path: Path) -> NDArray[np.void]:

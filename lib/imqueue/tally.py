@@ -51,8 +51,10 @@ class Tally:
         return max(0, self.pushed - self.received)
 
     def close(self) -> None:
+        """The totals stay as they are."""
         for reader, _ in self._readers.values():
             reader.close()
+        self._readers = {}
 
     def _producer(self, records: NDArray[np.void]) -> None:
         n, outcome = records["n"].astype(np.int64), records["outcome"]

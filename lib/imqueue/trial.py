@@ -12,8 +12,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from imqueue import record, registry
-from imqueue.backend import BackendError, Declares, Durability, Inline
+from imqueue import admission, record, registry
+from imqueue.backend import BackendError, Inline
 from imqueue.control import Control, Phase
 from imqueue.crew import Crew, CrewError
 from imqueue.exporter import Exporter, Source
@@ -23,13 +23,12 @@ from imqueue.ledger import WARM_N, State
 from imqueue.load import Post
 from imqueue.message import new_trial_number
 from imqueue.pace import GRACE_NS
-from imqueue.schedule import DueCounter
 from imqueue.servers import Server, ServerError, ServerMissing
 from imqueue.servers.guard import Guard
 from imqueue.steering import Steering
 from imqueue.tally import Tally
-from imqueue.usage import Usage, cores_busy_s
-from imqueue.workload import BadInput, Workload, choose
+from imqueue.usage import cores_busy_s
+from imqueue.workload import Workload
 
 OPEN_MAX_S = 30.0
 WARM_MAX_S = 10.0
@@ -38,41 +37,17 @@ QUIET_S = 2.0  # a queue from which nothing comes for so long is taken for empty
 DRAIN_MAX_S = 60.0
 END_MAX_S = 5.0
 LOOK_S = 0.02
-FREE_MIN_BYTES = 200_000_000
-MESSAGE_BYTES = 100  # of ledger, at the most
 
 
 class TrialError(Exception):
     """The trial cannot go on; the text becomes its error."""
 
 
-def check(workload: Workload) -> tuple[Declares, Durability]:
-    """What only the backend knows to refuse; returns its declaration and the class of durability to use.
-
-    Raises `BadInput`; `BackendError` where the backend's package is missing.
-    """
-    loaded = registry.load(workload.backend)
-    declares = loaded.declares
-    durability = declares.default_durability
-    if workload.durability is not None:
-        what = f"durability of {workload.backend}"
-        durability = Durability(choose(what, workload.durability, declares.durabilities))
-    most = declares.size_max_bytes
-    if most is not None and workload.size_bytes > most:
-        raise BadInput(f"size_bytes is {workload.size_bytes}; {workload.backend} takes at most {most}")
-    if issubclass(loaded, Inline) and (workload.producers, workload.workers) != (1, 1):
-        n = f"{workload.producers} producers and {workload.workers} workers"
-        raise BadInput(f"{workload.backend} has no queue, so not {n}; allowed: 1 and 1")
-    return declares, durability
-
-
 class Trial:
     """`run` does all of it, in a thread of the caller's; the other methods may be called from any thread."""
 
-    def __init__(
-        self, workload: Workload, data: Path, fleet: Fleet, exporter: Exporter, guard: Guard
-    ) -> None:
-        declares, durability = check(workload)
+    def __init__(self, workload: Workload, data: Path, fleet: Fleet, exporter: Exporter, guard: Guard) -> None:
+        declares, durability = admission.check(workload)
         made = datetime.now(UTC)
         number = new_trial_number()
         self.id = f"{made:%Y%m%d-%H%M%S}-{workload.backend}-{workload.shape}-{number & 0xFFFF:04x}"
@@ -92,27 +67,20 @@ class Trial:
             declares=declares,
             durability=durability,
         )
-        self._make_folder(workload)
+        admission.make_folder(workload, self._live / "ledger")
         self._control = Control(self._live, create=True)
         self._control.workers = workload.workers
-        self._source = _source(self.id, number, workload, self._live)
+        self._source = Source(
+            id=self.id,
+            backend=workload.backend,
+            tally=Tally(self._live, number),
+            is_flow=workload.shape == "flow",
+            producers=workload.producers,
+            workers=workload.workers,
+        )
         self._steering = Steering(workload, self._control, self._source, self._facts)
         if self._inline or declares.in_process:
             self._steering.fixed = f"{workload.backend} lives in one process: its threads are fixed at the start"
-
-    def _make_folder(self, workload: Workload) -> None:
-        """Now, while whoever asked is still there to be told that it cannot be made."""
-        expected = workload.messages if workload.rate_hz is None else workload.rate_hz * workload.duration_s
-        need_bytes = FREE_MIN_BYTES + MESSAGE_BYTES * int(expected)
-        try:
-            (self._live / "ledger").mkdir(parents=True)
-            free_bytes = shutil.disk_usage(self.folder).free
-        except OSError as error:
-            raise BadInput(f"the data folder cannot be written: {error}") from error
-        if free_bytes < need_bytes:
-            shutil.rmtree(self.folder)
-            has, needs = f"{free_bytes / 1e9:.2f} GB", f"{need_bytes / 1e9:.2f} GB"
-            raise BadInput(f"the disk under {self.folder.parent} has {has} free; this trial may need {needs}")
 
     @property
     def error(self) -> str | None:
@@ -228,13 +196,7 @@ class Trial:
         with self._source.lock:
             usage = self._source.usage.read()
             self._facts.memory_bytes = {role: memory for role, (_, memory) in usage.items()}
-            children = {
-                member.post.name: used_s
-                for role in ("producer", "worker")
-                for member in self._crew.members
-                if role in (member.post.role, "producer" if member.post.role == "inline" else "")
-                for used_s in [self._source.usage.each(role).get(self._crew.ids(member), 0.0)]
-            }
+            children = self._crew.cpu_s()
         return Window({role: cpu_s for role, (cpu_s, _) in usage.items()}, children, cores_busy_s())
 
     def _until_producers_end(self) -> None:
@@ -285,6 +247,8 @@ class Trial:
         facts = self._facts
         facts.workload = self._steering.workload
         try:
+            with self._source.lock:
+                self._source.usage.freeze()
             killed = self._crew.end(END_MAX_S) if self._steering.crew else []
             if not facts.error:
                 facts.harness_errors += [f"{name} did not end by itself and was killed" for name in killed]
@@ -294,6 +258,8 @@ class Trial:
             shutil.rmtree(self._live, ignore_errors=True)
         except Exception as error:
             facts.error = facts.error or f"the trial's record could not be written: {error!r}"
+        with self._source.lock:
+            self._source.tally.close()
         self.state = "failed" if facts.error else facts.state
 
     def stop(self) -> None:
@@ -324,16 +290,3 @@ class Trial:
             "popped": tally.popped,
             "events": facts.events_dict()[-5:],
         }
-
-
-def _source(trial_id: str, number: int, workload: Workload, live: Path) -> Source:
-    return Source(
-        id=trial_id,
-        backend=workload.backend,
-        tally=Tally(live, number),
-        usage=Usage(),
-        due=DueCounter(),
-        is_flow=workload.shape == "flow",
-        producers=workload.producers,
-        workers=workload.workers,
-    )

@@ -18,6 +18,7 @@ class Usage:
         self._roots: dict[str, list[int]] = {}
         self._trees: dict[str, list[int]] = {}
         self._tree_at_s = 0.0
+        self._frozen: dict[str, tuple[float, int]] | None = None
         self._used_s: dict[tuple[str, int, int], float] = {}
         self._processes: dict[int, psutil.Process] = {}
 
@@ -32,6 +33,8 @@ class Usage:
 
     def read(self) -> dict[str, tuple[float, int]]:
         """Role -> (CPU seconds so far, resident bytes now)."""
+        if self._frozen is not None:
+            return self._frozen
         self._find_trees()
         members = {role: list(pairs) for role, pairs in self._members.items()}
         for role, pids in self._trees.items():
@@ -44,6 +47,10 @@ class Usage:
         for (role, _, _), used_s in self._used_s.items():
             cpu[role] = cpu.get(role, 0.0) + used_s
         return {role: (cpu[role], memory[role]) for role in members}
+
+    def freeze(self) -> None:
+        """From now on `read` repeats its last answer: the pids may soon be somebody else's."""
+        self._frozen = self.read()
 
     def each(self, role: str) -> dict[tuple[int, int], float]:
         """(pid, thread) -> CPU seconds as of the last `read`."""

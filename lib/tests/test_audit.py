@@ -1,0 +1,163 @@
+"""The audit names what became of every message."""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from typing import Any
+
+import numpy as np
+import pytest
+from histories import DONE, PENDING, REJECTED, TRIAL, UNCERTAIN, Worker, gets, puts
+from hypothesis import given
+from hypothesis import strategies as st
+
+from imqueue.audit import Audit, audit
+from imqueue.message import CORRUPTED, FOREIGN
+
+
+def verdict(producers: list[np.ndarray], workers: list[Worker], **options: Any) -> Audit:
+    named = {f"producer-{k}": each for k, each in enumerate(producers)}
+    received = {f"worker-{k}": each for k, each in enumerate(workers)}
+    return audit(named, received, trial=TRIAL, **{"fifo": True, **options})[0]
+
+
+def test_all_is_well_when_each_comes_once_and_in_order() -> None:
+    told = verdict([puts(([1, 2, 3], DONE), ([4, 5], DONE))], [gets([1, 2], [3, 4, 5])])
+    assert (told.attempted, told.acknowledged, told.received, told.settled) == (5, 5, 5, 5)
+    assert (told.lost, told.duplicated, told.unexpected, told.corrupted, told.reordered) == (0, 0, 0, 0, 0)
+    assert told.passed
+    assert told.sum_fits
+    assert told.examples == {}
+
+
+def test_what_was_acknowledged_and_never_came_is_lost() -> None:
+    told = verdict([puts(([1, 2, 3, 4], DONE))], [gets([1, 4])])
+    assert (told.lost, told.examples["lost"]) == (2, [2, 3])
+    assert not told.passed
+
+
+def test_a_sum_that_fits_hides_nothing() -> None:
+    told = verdict([puts(([1, 2, 3, 4, 5], DONE))], [gets([1, 2, 3, 4, 2, 3])])
+    assert told.sum_fits
+    assert (told.lost, told.examples["lost"], told.examples["duplicated"]) == (1, [5], [2, 3])
+
+
+def test_duplicates_are_told_and_allowed() -> None:
+    told = verdict([puts(([1, 2], DONE))], [gets([1, 2]), gets([2], [2], start_ns=5000)])
+    assert (told.duplicated, told.examples["duplicated"]) == (2, [2])
+    assert told.passed
+    assert not told.sum_fits
+
+
+def test_uncertain_puts_are_neither_lost_nor_unexpected() -> None:
+    told = verdict([puts(([1, 2], DONE), ([3, 4], UNCERTAIN), ([5], PENDING))], [gets([1, 2, 4, 5])])
+    assert (told.uncertain, told.recovered, told.examples["recovered"]) == (3, 2, [4, 5])
+    assert told.passed
+
+
+def test_a_refused_message_that_comes_is_unexpected() -> None:
+    told = verdict([puts(([1], DONE), ([2], REJECTED))], [gets([1, 2])])
+    assert (told.rejected, told.unexpected, told.examples["unexpected"]) == (1, 1, [2])
+    assert not told.passed
+
+
+def test_an_integer_that_nobody_put_is_unexpected() -> None:
+    told = verdict([puts(([1], DONE))], [gets([1, 900])])
+    assert (told.unexpected, told.examples["unexpected"]) == (1, [900])
+
+
+@pytest.mark.parametrize("stranger", [FOREIGN, TRIAL + 1])
+def test_a_message_of_another_trial_is_unexpected(stranger: int) -> None:
+    told = verdict([puts(([1], DONE))], [gets([1]), gets([1], trial=stranger)])
+    assert (told.unexpected, told.duplicated) == (1, 0)
+    assert not told.passed
+
+
+def test_a_corrupted_message_is_named_and_its_integer_is_lost() -> None:
+    told = verdict([puts(([1, 2], DONE))], [gets([1]), gets([0], trial=CORRUPTED)])
+    assert (told.corrupted, told.lost, told.unexpected) == (1, 1, 0)
+
+
+def test_what_is_missing_after_an_unfinished_drain_is_undelivered_not_lost() -> None:
+    told = verdict([puts(([1, 2, 3], DONE))], [gets([1])], drained=False)
+    assert (told.lost, told.undelivered, told.examples["undelivered"]) == (0, 2, [2, 3])
+
+
+def test_a_later_integer_of_the_same_producer_first_is_reordering() -> None:
+    told = verdict([puts(([1, 2, 3, 4], DONE))], [gets([1, 3], [2], [4])])
+    assert (told.reordered, told.examples["reordered"]) == (1, [2])
+
+
+def test_another_producers_integer_first_is_not() -> None:
+    told = verdict([puts(([1, 3, 5], DONE)), puts(([2, 4, 6], DONE))], [gets([2, 4, 1, 6, 3, 5])])
+    assert told.reordered == 0
+
+
+def test_nor_is_another_workers() -> None:
+    assert verdict([puts(([1, 2, 3, 4], DONE))], [gets([2, 4]), gets([1, 3])]).reordered == 0
+
+
+def test_nor_is_a_redelivery() -> None:
+    told = verdict([puts(([1, 2, 3], DONE))], [gets([1, 2, 3], [1])])
+    assert (told.reordered, told.duplicated) == (0, 1)
+
+
+def test_the_earlier_of_two_deliveries_is_the_first_whoever_got_it() -> None:
+    late, early = gets([2, 1], start_ns=9000), gets([1], start_ns=100)
+    told = verdict([puts(([1, 2], DONE))], [late, early])
+    assert told.reordered == 0
+
+
+def test_where_no_order_is_promised_none_is_judged() -> None:
+    assert verdict([puts(([1, 2], DONE))], [gets([2, 1])], fifo=False).reordered is None
+
+
+def test_latencies_count_from_due_and_from_sent() -> None:
+    _, latencies = audit({"p": puts(([1, 2], DONE))}, {"w": gets([1, 2])}, trial=TRIAL, fifo=True)
+    assert (latencies.due.n, latencies.due.max_ns) == (2, 400)
+    assert (latencies.sent.n, latencies.sent.max_ns) == (2, 100)
+
+
+@st.composite
+def histories(draw: st.DrawFn) -> tuple[list[tuple[int, int]], list[list[int]]]:
+    """(integer, outcome) of each put of two producers, and what each of two workers received, in order."""
+    n = draw(st.integers(1, 30))
+    outcomes = [(k, draw(st.sampled_from([DONE, REJECTED, UNCERTAIN]))) for k in range(1, n + 1)]
+    deliveries = st.lists(st.integers(1, n + 3), max_size=40)
+    return outcomes, [draw(deliveries), draw(deliveries)]
+
+
+@given(histories())
+def test_the_audit_agrees_with_a_slow_and_obvious_one(
+    history: tuple[list[tuple[int, int]], list[list[int]]],
+) -> None:
+    outcomes, received = history
+    producers = [puts(*[([k], outcome) for k, outcome in outcomes if k % 2 == side]) for side in (0, 1)]
+    workers = [gets(*[[k] for k in each], start_ns=1000 + side) for side, each in enumerate(received)]
+    told = verdict(producers, workers)
+
+    outcome_of = dict(outcomes)
+    known = [[k for k in each if outcome_of.get(k) in (DONE, UNCERTAIN)] for each in received]
+    counts = Counter(itertools.chain(*known))
+    assert told.lost == sum(outcome == DONE and k not in counts for k, outcome in outcomes)
+    assert told.duplicated == sum(counts.values()) - len(counts)
+    assert told.recovered == sum(outcome == UNCERTAIN and k in counts for k, outcome in outcomes)
+    assert told.unexpected == sum(map(len, received)) - sum(counts.values())
+    assert told.sum_received == sum(k * times for k, times in counts.items())
+    assert told.reordered == _reordered(received, set(counts))
+
+
+def _reordered(received: list[list[int]], known: set[int]) -> int:
+    """By the definition: walk all deliveries in the order of their times."""
+    steps = [(1000 + side + 10 * index, side, k) for side, each in enumerate(received) for index, k in enumerate(each)]
+    delivered: set[int] = set()
+    highest = {(side, parity): 0 for side in (0, 1) for parity in (0, 1)}
+    found = 0
+    for _, side, k in sorted(steps):
+        if k not in known or k in delivered:
+            continue
+        delivered.add(k)
+        found += k < highest[side, k % 2]
+        highest[side, k % 2] = max(highest[side, k % 2], k)
+    return found
