@@ -13,11 +13,10 @@ from typing import Any, NamedTuple
 
 from imqueue import settings
 from imqueue.result import Result
-from imqueue.words import Html, enumeration, promise, rounded, table
+from imqueue.words import Html, enumeration, grouped_table, promise, rounded, table
 from imqueue.workload import BadInput
 
 REPORT = "report.json"
-UNRANKED = ("overload",)  # stamps whose latency is shown, but stands in no order and no chart of latencies
 _FOUND = ("lost", "duplicated", "unexpected", "corrupted", "recovered", "reordered", "undelivered")
 
 
@@ -61,24 +60,22 @@ class Row:
     group: Group
     results: tuple[Result, ...]
 
-    def _usable(self, shape: str, latency: bool = False) -> list[Result]:
-        kept = [result for result in self.results if result.shape == shape and result.passed]
-        if latency:
-            kept = [each for each in kept if not any(stamp["stamp"] in UNRANKED for stamp in each.stamps)]
-        return kept
-
     @property
     def sum_hz(self) -> Spread | None:
         """Messages per second of the sums that passed."""
-        return Spread.of(result.rate_hz for result in self._usable("sum"))
+        return self._rate_hz("sum")
 
     @property
     def flow_hz(self) -> Spread | None:
-        return Spread.of(result.rate_hz for result in self._usable("flow"))
+        return self._rate_hz("flow")
+
+    def _rate_hz(self, shape: str) -> Spread | None:
+        return Spread.of(each.rate_hz for each in self.results if each.shape == shape and each.passed)
 
     def latency_s(self, percentile: str) -> Spread | None:
         """From due, of the flows that passed and kept up; e.g. `p99_s`."""
-        return Spread.of(each.info["latency"]["due"][percentile] for each in self._usable("flow", latency=True))
+        flows = [each for each in self.results if each.shape == "flow" and each.kept_up]
+        return Spread.of(each.info["latency"]["due"][percentile] for each in flows)
 
     @property
     def audit(self) -> str:
@@ -90,9 +87,15 @@ class Row:
         words += [f"{failed} without an audit"] if failed else []
         return ", ".join(words) or "all accounted for"
 
+    def stamps(self, shape: str) -> str:
+        """The stamps of its trials of one shape."""
+        stamped = [result for result in self.results if result.shape == shape]
+        return ", ".join(sorted({each["stamp"] for result in stamped for each in result.stamps}))
+
     @property
-    def stamps(self) -> str:
-        return ", ".join(sorted({each["stamp"] for result in self.results for each in result.stamps}))
+    def all_stamps(self) -> str:
+        told = [f"{shape}: {stamps}" for shape in ("sum", "flow") if (stamps := self.stamps(shape))]
+        return "; ".join(told)
 
 
 @dataclass(frozen=True)
@@ -150,83 +153,76 @@ class Comparison:
                 return str(step["page"])
         return None
 
-    def _linked(self, row: Row, shape: str, text: str | None) -> str | None:
+    def _linked(self, row: Row, shape: str, text: str) -> str:
         address = self.page(row.backend, row.group.durability, shape)
-        return Html(f'<a href="{escape(address)}">{escape(text)}</a>') if address and text else text
+        return Html(f'<a href="{escape(address)}">{escape(text)}</a>') if address else text
 
     @property
     def headline(self) -> Html:
-        """One table a group: never unlike promises in one."""
-        columns = ["backend", "sum, messages/s", "flow, messages/s", "p50 from due, ms", "p99 from due, ms"]
-        numbers = columns[1:]
-        parts = []
-        for group, rows in self.groups.items():
-            cells = [
-                (
-                    row.backend,
-                    self._linked(row, "sum", _text(row.sum_hz)),
-                    self._linked(row, "flow", _text(row.flow_hz)),
-                    _text(row.latency_s("p50_s"), 1e3),
-                    _text(row.latency_s("p99_s"), 1e3),
-                    row.audit,
-                    row.stamps,
-                )
-                for row in rows
-            ]
-            parts.append(f"<h3>{escape(str(group).capitalize())}</h3>")
-            parts.append(table([*columns, "messages", "stamps"], cells, numbers))
-        return _Shown("".join(parts))
+        """The figures, under a heading for each group: what promises different things is never ranked together."""
+        numbers = ["sum, messages/s", "flow, messages/s", "p50 from due, ms", "p99 from due, ms"]
+        groups = {str(group).capitalize(): [self._cells(row) for row in rows] for group, rows in self.groups.items()}
+        return Html(grouped_table(["backend", *numbers, "messages", "stamps"], groups, numbers))
+
+    def _cells(self, row: Row) -> list[str]:
+        return [
+            row.backend,
+            self._linked(row, "sum", _text(row.sum_hz)),
+            self._linked(row, "flow", _text(row.flow_hz)),
+            _text(row.latency_s("p50_s"), 1e3),
+            _text(row.latency_s("p99_s"), 1e3),
+            row.audit,
+            row.all_stamps,
+        ]
 
     @property
     def promises(self) -> Html:
         """What each backend promised in these trials, as read from its live server."""
-        columns = ["backend", "durability", "delivery", "settles", "outlives a kill", "outlives power loss", "read from"]
+        lives = ["outlives a kill", "outlives power loss"]
+        columns = ["backend", "durability", "delivery", "settles", *lives, "read from"]
         rows = []
         for row in sorted(self.rows, key=lambda row: row.backend):
-            held = next((each.info["guarantees"] for each in row.results if each.info.get("guarantees")), {})
-            lives = (promise(held.get("survives_kill")), promise(held.get("survives_power_loss")))
-            rows.append((row.backend, row.group.durability, row.group.delivery, row.group.settles, *lives, held.get("source")))
-        return _Shown(table(columns, rows))
+            held: dict[str, Any] = next(
+                (each.info["guarantees"] for each in row.results if each.info.get("guarantees")), {}
+            )
+            promised = [promise(held.get(name)) for name in ("survives_kill", "survives_power_loss")]
+            declared = (row.group.durability, row.group.delivery, row.group.settles)
+            rows.append((row.backend, *declared, *promised, held.get("source")))
+        return Html(table(columns, rows))
 
     @property
     def troubles(self) -> Html:
         """The trials that failed or are stamped, with reasons; a sentence where there is none."""
         if not self.troubled:
-            return _Shown("<p>None: every trial ran to its end, passed its audit and bears no stamp.</p>")
-        return _Shown(table(["backend", "trial", "what", "why"], self.troubled))
+            return Html("<p>None: every trial ran to its end, passed its audit and bears no stamp.</p>")
+        return Html(table(["backend", "trial", "what", "why"], self.troubled))
 
     @property
     def summary(self) -> Html:
         """What was compared, on which machine, what was left out, what failed."""
-        return _Shown("".join(f"<p>{escape(sentence)}</p>" for sentence in _sentences(self)) + _left_out(self))
+        return Html("".join(f"<p>{escape(sentence)}</p>" for sentence in _sentences(self)) + _left_out(self))
 
-    def conclusion(self) -> str:
+    @property
+    def conclusion(self) -> Html:
         """What these trials show, from computed values; an order only where there are repeats."""
         trials = f"{len(self.results)} trials"
         passed = sum(result.passed for result in self.results)
         lost = sum((result.info.get("audit") or {}).get("lost", 0) for result in self.results)
         sentences = [f"{passed} of {trials} passed; {lost:,} messages were lost."]
         if not self.ranked:
-            sentences.append("Each was run once, so these are figures, not a ranking: make report PROFILE=full repeats.")
+            sentences.append("Each ran once, so these are figures, not a ranking (make report PROFILE=full repeats).")
         for group, rows in self.groups.items() if self.ranked else ():
             order = [f"{row.backend} {row.sum_hz.text()}/s" for row in rows if row.sum_hz]
             if len(order) > 1:
                 sentences.append(f"{str(group).capitalize()}, by the median sum: {', '.join(order)}.")
-        return " ".join(sentences)
-
-
-class _Shown(Html):
-    """Markup that a notebook shows as such."""
-
-    def _repr_html_(self) -> str:
-        return str(self)
+        return Html(f"<p>{escape(' '.join(sentences))}</p>")
 
 
 _NONE = Group("", "", "none")
 
 
-def _text(spread: Spread | None, scale: float = 1.0) -> str | None:
-    return "–" if spread is None else spread.text(scale)
+def _text(spread: Spread | None, scale: float = 1.0) -> str:
+    return "no figure" if spread is None else spread.text(scale)
 
 
 def _sentences(comparison: Comparison) -> list[str]:
@@ -239,11 +235,12 @@ def _sentences(comparison: Comparison) -> list[str]:
     if results:
         info = results[-1].info
         machine, versions = info.get("machine") or {}, info.get("versions") or {}
+        python = f"Python {versions.get('python')}"
         memory_gib = machine.get("memory_bytes", 0) / 2**30
-        servers = sorted({each.info["versions"]["server"] for each in results if (each.info.get("versions") or {}).get("server")})
+        servers = sorted({(each.info.get("versions") or {}).get("server") or "" for each in results} - {""})
         sentences.append(
-            f"Machine: {machine.get('cpu')}, {machine.get('cores')} cores, {memory_gib:.0f} GiB, {machine.get('system')}; "
-            f"Python {versions.get('python')}{''.join(f', {server}' for server in servers)}. "
+            f"Machine: {machine.get('cpu')}, {machine.get('cores')} cores, {memory_gib:.0f} GiB memory, "
+            f"{machine.get('system')}; {', '.join([python, *servers])}. "
             "Producers, workers, servers and Prometheus share it."
         )
     return sentences

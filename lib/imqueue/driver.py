@@ -6,6 +6,7 @@ beside its address in ``data/driver/``, readable by its owner only.
 
 from __future__ import annotations
 
+import contextlib
 import hmac
 import os
 import secrets
@@ -191,8 +192,10 @@ class Driver:
         app = make_app(runner, fleet, exporter, token, self._end)
         config = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=2)
         server = uvicorn.Server(config)
-        preparing = threading.Thread(target=self._prepare, args=(fleet, port, token_file), name="prepare")
+        self._adopt_prometheus(fleet, port, token_file)
+        preparing = threading.Thread(target=self._prepare, args=(fleet,), name="prepare")
         preparing.start()
+        warm_forkserver(self._guard)
         watching = threading.Thread(target=self._wait_for_end, args=(server, runner), name="end")
         watching.start()
         write_json(self.folder / "driver.json", {"pid": os.getpid(), "url": f"http://127.0.0.1:{port}"})
@@ -203,16 +206,22 @@ class Driver:
             watching.join()
             preparing.join()
 
-    def _prepare(self, fleet: Fleet, port: int, token_file: Path) -> None:
-        """While the first request may already be answered: Prometheus needs 5 s until its first sample."""
-        try:
+    def _adopt_prometheus(self, fleet: Fleet, port: int, token_file: Path) -> None:
+        target = f"127.0.0.1:{port}"
+        write_json(self.folder / "prometheus.json", [{"targets": [target]}])  # for one that runs elsewhere
+        with contextlib.suppress(ServerMissing):  # a trial is refused with the reason
             server = servers.obtain("prometheus", self.data / "servers")
             if isinstance(server, Prometheus):
-                server.target, server.token_file = f"127.0.0.1:{port}", token_file
+                server.target, server.token_file = target, token_file
             fleet.adopt(server)
+
+    @staticmethod
+    def _prepare(fleet: Fleet) -> None:
+        """Before it is needed, while the first requests are answered: Prometheus scrapes 5 s after its start."""
+        try:
+            fleet.server("prometheus")
         except (ServerMissing, ServerError) as error:
             print(f"Prometheus: {error}", file=sys.stderr, flush=True)
-        warm_forkserver(self._guard)
 
     def _wait_for_end(self, server: uvicorn.Server, runner: Runner) -> None:
         self._end.wait()

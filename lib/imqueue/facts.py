@@ -30,7 +30,7 @@ class Facts:
     go_ns: int = 0
     go_wall_s: float = 0.0
     end_ns: int = 0
-    drained: bool = True
+    drained: bool = False
     segments: list[dict[str, Any]] = field(default_factory=list)
     events: list[dict[str, Any]] = field(default_factory=list)
     times: dict[str, float] = field(default_factory=dict)

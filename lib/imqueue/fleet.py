@@ -37,11 +37,10 @@ class Fleet:
         return server
 
     def adopt(self, server: Server) -> None:
-        """Take over one that somebody else set up: Prometheus, which has to know the driver's address first."""
+        """Take in one that somebody else set up: Prometheus, which has to know the driver's address. Not started."""
         server.guard = self._guard
         with self._lock:
             self._servers[server.kind, None] = server
-        server.start()
 
     def url(self, backend: str, durability: Durability) -> str:
         """Where this backend's handles go: its server's address, or a folder of its own where it has no server."""

@@ -164,8 +164,10 @@ def backends() -> pd.DataFrame:
     import pandas as pd
 
     missing = client.connect().ask("GET", "/backends")
-    rows = [{"backend": name, **_promises(name), "here": "yes" if reason is None else reason}
-            for name, reason in missing.items()]
+    rows = [
+        {"backend": name, **_promises(name), "here": "yes" if reason is None else reason}
+        for name, reason in missing.items()
+    ]
     return pd.DataFrame(rows).set_index("backend").fillna("")
 
 
@@ -191,9 +193,7 @@ def server_url(backend: str, durability: str | None = None) -> str:
 
 
 @contextlib.contextmanager
-def open(
-    backend: str, durability: str | None = None, batch: int = 10, lease_s: float = 30.0
-) -> Iterator[Backend]:
+def open(backend: str, durability: str | None = None, batch: int = 10, lease_s: float = 30.0) -> Iterator[Backend]:
     """A handle on a fresh queue, to put, get and ack by hand; the queue is dropped at the end."""
     url = server_url(backend, durability)
     loaded = registry.load(backend)

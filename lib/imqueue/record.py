@@ -166,7 +166,7 @@ def _stamp_facts(facts: Facts, source: Source, figures: dict[str, Any], disagree
         settled_in_window=counts["settled_in_window"],
         client_cores=facts.client_cores,
         machine_cores=facts.machine_cores,
-        harness_errors=tuple(facts.harness_errors),
+        errors=tuple([facts.error] if facts.error else facts.harness_errors),
         disagreements=tuple(disagreements),
     )
 

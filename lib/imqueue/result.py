@@ -32,14 +32,6 @@ VERDICTS = {
 PERCENTILES = {"p50": "p50_s", "p90": "p90_s", "p99": "p99_s", "p99.9": "p999_s", "max": "max_s"}
 
 
-def find(path_or_id: str | Path, trials: Path) -> Path:
-    """The folder of a trial, named by its path or by its id in the folder `trials`. `BadInput` where there is none."""
-    for folder in (Path(path_or_id), trials / path_or_id):
-        if (folder / "trial.json").is_file():
-            return folder.resolve()
-    raise BadInput(f"no finished trial {str(path_or_id)!r}; allowed: a trial's folder, or the name of one in {trials}")
-
-
 class Result:
     """One finished trial. Every attribute is read from `folder` when it is first asked for."""
 
@@ -86,6 +78,11 @@ class Result:
         audit = self.info.get("audit")
         invalid = any(each["stamp"] == "invalid" for each in self.stamps)
         return self.info["state"] == "done" and bool(audit and audit["passed"]) and not invalid
+
+    @property
+    def kept_up(self) -> bool:
+        """Whether it passed and no backlog grew, so that its latency stands for the rate offered."""
+        return self.passed and not any(each["stamp"] == "overload" for each in self.stamps)
 
     @cached_property
     def events(self) -> list[dict[str, Any]]:
@@ -135,7 +132,8 @@ class Result:
         """What was promised and measured on what, as read while the trial ran."""
         import pandas as pd
 
-        return pd.DataFrame(_conditions(self.info), columns=["condition", "value"]).set_index("condition").rename_axis(None)
+        conditions = _conditions(self.info)
+        return pd.DataFrame({"value": list(conditions.values())}, index=list(conditions))
 
     def verdict(self) -> str:
         """What came out, made from computed values: figures, messages, stamps."""
@@ -179,7 +177,7 @@ class Result:
         return f"<p>{escape(self.verdict())}</p>{table(columns, rows)}"
 
 
-def _conditions(info: dict[str, Any]) -> list[tuple[str, str]]:
+def _conditions(info: dict[str, Any]) -> dict[str, str]:
     declares, promised = info["declares"], info.get("guarantees") or {}
     machine, versions = info.get("machine") or {}, info.get("versions") or {}
     packages = ", ".join(f"{name} {version}" for name, version in (versions.get("packages") or {}).items())
@@ -197,9 +195,8 @@ def _conditions(info: dict[str, Any]) -> list[tuple[str, str]]:
         ("machine", f"{machine.get('cpu', '?')}, {machine.get('cores', '?')} cores, {machine.get('system', '?')}"),
         ("CPU time, s", pairs({role: f"{spent:.2f}" for role, spent in (info.get("cpu_s") or {}).items()})),
     ]
-    return [(name, str(value)) for name, value in rows]
+    return {name: str(value) for name, value in rows}
 
 
 def _milliseconds(value_s: float | None) -> float | None:
     return None if value_s is None else value_s * 1e3
-

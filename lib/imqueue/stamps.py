@@ -30,13 +30,13 @@ class Facts:
     settled_in_window: int
     client_cores: Mapping[str, float]  # child -> share of one core it used
     machine_cores: tuple[float, ...]  # busy share of each core
-    harness_errors: tuple[str, ...]
+    errors: tuple[str, ...]  # of the harness, or what ended the trial before its time
     disagreements: tuple[str, ...]  # of Prometheus and the ledger
 
 
 def judge(facts: Facts) -> list[Stamp]:
     """All stamps that apply, the gravest first."""
-    stamps = [Stamp("invalid", error) for error in facts.harness_errors]
+    stamps = [Stamp("invalid", error) for error in facts.errors]
     stamps += [Stamp("invalid", f"Prometheus and the ledger disagree: {each}") for each in facts.disagreements]
     if facts.is_flow:
         stamps += _of_flow(facts)

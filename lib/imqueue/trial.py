@@ -7,6 +7,7 @@ import os
 import shutil
 import threading
 import time
+import traceback
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -52,6 +53,7 @@ class Trial:
         number = new_trial_number()
         self.id = f"{made:%Y%m%d-%H%M%S}-{workload.backend}-{workload.shape}-{number & 0xFFFF:04x}"
         self.folder = data / "trials" / self.id
+        self.queue = f"imq_{number:08x}"
         self.state = "starting"
         self.finished = threading.Event()
         self._live = self.folder / "live"
@@ -98,11 +100,12 @@ class Trial:
             self._measure()
         except CrewError as error:
             self._source.errors[error.kind] = self._source.errors.get(error.kind, 0) + 1
-            self._fail(str(error), by_harness=error.kind == "harness")
+            self._fail(str(error))
         except (TrialError, BackendError, ServerError, ServerMissing) as error:
-            self._fail(str(error), by_harness=False)
+            self._fail(str(error))
         except Exception as error:
-            self._fail(f"the harness failed: {error!r}", by_harness=True)
+            traceback.print_exc()  # into the driver's log
+            self._fail(f"the harness failed: {error!r}")
         finally:
             self._end()
             self.finished.set()
@@ -116,14 +119,11 @@ class Trial:
         finally:
             self._facts.times[name] = round(time.monotonic() - start_s, 3)
 
-    def _fail(self, error: str, *, by_harness: bool) -> None:
-        server = self._server
-        if server is not None and server.pids() and not server.running():
-            error = f"the server ({server.kind}) ended during the trial; {error}"
+    def _fail(self, error: str) -> None:
+        if self._server is not None and _has_ended(self._server):
+            error = f"the server ({self._server.kind}) ended during the trial; {error}"
         self._facts.error = error
         self._facts.event("error", error)
-        if by_harness:
-            self._facts.harness_errors.append(error)
 
     def _set_up(self) -> None:
         facts, workload = self._facts, self._steering.workload
@@ -135,8 +135,7 @@ class Trial:
             self._server = self._fleet.server(facts.declares.server, facts.durability)
             usage.add_tree("server", self._server.pids())
             facts.describe_server(self._server)
-        queue = f"imq_{facts.number:08x}"
-        template = Post("", "", 0, self._live, facts.number, workload, url, queue, facts.durability)
+        template = Post("", "", 0, self._live, facts.number, workload, url, self.queue, facts.durability)
         self._crew = crew = Crew(template, self._control, self._source, self._guard)
         self._steering.crew = crew
         if self._inline:
@@ -227,10 +226,10 @@ class Trial:
             quiet_s = (time.monotonic_ns() - max(tally.last_received_ns, started_ns)) / 1e9
             patience_s = facts.workload.lease_s if held and facts.declares.at_least_once else 0.0
             if (missing <= 0 and held == 0 and unsure == 0) or quiet_s > QUIET_S + patience_s:
+                facts.drained = True
                 facts.event("drained", "nothing comes any more")
                 return
             time.sleep(LOOK_S)
-        facts.drained = False
         facts.event("drained", f"the drain ended after {DRAIN_MAX_S:g} s with messages left")
 
     def _settle(self) -> None:
@@ -250,13 +249,13 @@ class Trial:
             with self._source.lock:
                 self._source.usage.freeze()
             killed = self._crew.end(END_MAX_S) if self._steering.crew else []
-            if not facts.error:
-                facts.harness_errors += [f"{name} did not end by itself and was killed" for name in killed]
+            facts.harness_errors += [f"{name} did not end by itself and was killed" for name in killed]
             facts.state = "failed" if facts.error else "stopped" if self._stopping.is_set() else "done"
             with self._source.lock:
                 record.write(facts, self.folder, self._live, self._source, self._fleet.server("prometheus").url)
             shutil.rmtree(self._live, ignore_errors=True)
         except Exception as error:
+            traceback.print_exc()
             facts.error = facts.error or f"the trial's record could not be written: {error!r}"
         with self._source.lock:
             self._source.tally.close()
@@ -284,9 +283,20 @@ class Trial:
             "workload": workload.as_dict(),
             "durability": str(facts.durability),
             "folder": str(self.folder),
+            "queue": self.queue,
             "done": min(done, total),
             "total": total,
             "pushed": tally.pushed,
             "popped": tally.popped,
             "events": facts.events_dict()[-5:],
         }
+
+
+def _has_ended(server: Server) -> bool:
+    """Whether a private server is gone; its connections break a moment before its process is."""
+    deadline = time.monotonic() + 0.5
+    while server.running():
+        if not server.pids() or time.monotonic() > deadline:
+            return False
+        time.sleep(0.01)
+    return True

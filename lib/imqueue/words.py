@@ -7,7 +7,10 @@ from html import escape
 
 
 class Html(str):
-    """Markup that stands in a table as it is; every other text is escaped."""
+    """Markup that a notebook shows as such, and that stands in a table as it is; every other text is escaped."""
+
+    def _repr_html_(self) -> str:
+        return str(self)
 
 
 def rounded(value: float | None) -> str:
@@ -44,16 +47,27 @@ def enumeration(names: Sequence[str]) -> str:
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[object]], numbers: Collection[str] = ()) -> str:
     """An HTML table whose first column heads its rows; the columns in `numbers` are set flush right."""
+    return grouped_table(columns, {"": rows}, numbers)
+
+
+def grouped_table(
+    columns: Sequence[str], groups: Mapping[str, Iterable[Sequence[object]]], numbers: Collection[str] = ()
+) -> str:
+    """The same with a heading over each group of rows ("": none)."""
 
     def cell(tag: str, column: str, value: object, scope: str = "") -> str:
         kind = ' class="number"' if column in numbers else ""
         text = value if isinstance(value, Html) else escape("" if value is None else str(value))
         return f"<{tag}{scope}{kind}>{text}</{tag}>"
 
+    parts = []
+    for title, rows in groups.items():
+        heading = f'<tr><th class="group" scope="rowgroup" colspan="{len(columns)}">{escape(title)}</th></tr>'
+        lines = [heading] if title else []
+        for row in rows:
+            first, *rest = zip(columns, row, strict=True)
+            cells = cell("th", *first, ' scope="row"') + "".join(cell("td", *each) for each in rest)
+            lines.append(f"<tr>{cells}</tr>")
+        parts.append(f"<tbody>{''.join(lines)}</tbody>")
     head = "".join(cell("th", column, column, ' scope="col"') for column in columns)
-    body = []
-    for row in rows:
-        first, *rest = zip(columns, row, strict=True)
-        cells = cell("th", *first, ' scope="row"') + "".join(cell("td", *each) for each in rest)
-        body.append(f"<tr>{cells}</tr>")
-    return f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(body)}</tbody></table>"
+    return f"<table><thead><tr>{head}</tr></thead>{''.join(parts)}</table>"

@@ -26,7 +26,7 @@ if kill -0 $$ 2>/dev/null; then exit 101; fi  # harmless should it be left behin
 if [ -x "$kept" ]; then exec "$kept" "\$@"; fi
 END
     chmod 755 "$policy"
-    # Without this postgresql would also make an empty database cluster of its own (4 s, 40 MB).
+    # Without this postgresql would also make an empty database cluster of its own, which nobody asked for.
     mkdir -p "${cluster%/*}"
     echo 'create_main_cluster = false' >"$cluster"
 }

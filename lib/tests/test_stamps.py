@@ -16,7 +16,7 @@ FINE: dict[str, Any] = {
     "settled_in_window": 9_800,
     "client_cores": {"producer-0": 0.85, "worker-0": 0.2},
     "machine_cores": (0.9, 0.99),
-    "harness_errors": (),
+    "errors": (),
     "disagreements": (),
 }
 
@@ -33,7 +33,7 @@ def test_at_the_bounds_there_is_none() -> None:
     ("changes", "stamp", "says"),
     [
         ({"late": 101}, "invalid", "1.0% of the messages more than 10 ms late"),
-        ({"harness_errors": ("worker-0 died unasked",)}, "invalid", "worker-0 died unasked"),
+        ({"errors": ("worker-0 died unasked",)}, "invalid", "worker-0 died unasked"),
         ({"disagreements": ("pop: 5 and 6",)}, "invalid", "disagree: pop: 5 and 6"),
         ({"settled_in_window": 9_799}, "overload", "201 of 10,000 messages due"),
         ({"client_cores": {"producer-0": 0.1, "worker-1": 0.86}}, "client-bound", "worker-1 used 86% of a core"),

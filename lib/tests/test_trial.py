@@ -1,0 +1,203 @@
+"""Whole trials, on real servers: what comes out is what went in, and trouble is told."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import redis
+
+from imqueue import client, notebook, registry, store
+from imqueue.backend import Durability, Inline
+from imqueue.fleet import why_missing
+from imqueue.result import Result
+from imqueue.settings import servers_required
+
+SMALL: dict[str, Any] = {"messages": 3_000, "warmup_messages": 100, "progress": False}
+BRIEF: dict[str, Any] = {"rate_hz": 500, "duration_s": 1.5, "warmup_messages": 100, "progress": False}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def data(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """One driver for all trials here, started before and ended after them."""
+    with pytest.MonkeyPatch.context() as patch:
+        folder = tmp_path_factory.mktemp("data")
+        patch.setenv("IMQUEUE_DATA", str(folder))
+        yield folder
+        client.end(folder)
+
+
+def here(backend: str) -> str:
+    """Skips where the backend's server is missing; that is an error under CI."""
+    if reason := why_missing(backend):
+        assert not servers_required(), reason
+        pytest.skip(reason)
+    return backend
+
+
+def sound(result: Result) -> None:
+    info = result.info
+    assert info["error"] is None
+    assert info["audit"]["passed"], info["audit"]
+    assert info["crosscheck"]["agrees"], info["crosscheck"]
+    assert info["audit"]["sum_fits"] or info["audit"]["duplicated"], info["audit"]
+
+
+@pytest.mark.parametrize("backend", registry.names())
+def test_a_sum_comes_out_right(backend: str) -> None:
+    result = notebook.run(here(backend), **SMALL)
+    sound(result)
+    assert result.info["audit"]["sum_received"] == 3_000 * 3_001 // 2
+    assert result.info["counts"]["popped"] == result.info["audit"]["received"] == 3_000
+    assert result.rate_hz > 0
+
+
+@pytest.mark.parametrize("backend", registry.names())
+def test_a_flow_delivers_what_was_due(backend: str) -> None:
+    result = notebook.run(here(backend), **BRIEF)
+    sound(result)
+    counts = result.info["counts"]
+    assert counts["due"] == counts["attempted"] == counts["pushed"] == counts["popped"] == 750
+    latency = result.info["latency"]
+    assert latency["due"]["n"] == latency["sent"]["n"] == 750
+    assert latency["due"]["negative_n"] == latency["sent"]["negative_n"] == 0
+    assert latency["due"]["p50_s"] >= latency["sent"]["p50_s"] > 0
+
+
+@pytest.mark.parametrize("backend", registry.names())
+def test_several_producers_and_workers_share_the_work(backend: str) -> None:
+    if issubclass(registry.load(backend), Inline):
+        pytest.skip("an inline backend has one of each")
+    result = notebook.run(here(backend), **{**SMALL, "producers": 2, "workers": 3, "batch": 10})
+    sound(result)
+    assert result.info["audit"]["received"] == 3_000
+
+
+@pytest.mark.parametrize("size_bytes", [33, 5_000])
+def test_messages_of_any_size_come_back_whole(size_bytes: int) -> None:
+    sound(notebook.run(here("redis_list"), **{**SMALL, "size_bytes": size_bytes}))
+
+
+@pytest.mark.parametrize("durability", Durability)
+def test_the_class_asked_for_is_the_class_that_was_used(durability: Durability) -> None:
+    result = notebook.run(here("redis_list"), **{**SMALL, "durability": str(durability)})
+    settings = result.info["guarantees"]["settings"]
+    used = settings["appendfsync"] if settings["appendonly"] == "yes" else "none"
+    assert used == {"memory": "none", "delayed": "everysec", "flushed": "always"}[durability]
+
+
+def test_poisson_arrivals_are_counted_and_delivered_too() -> None:
+    result = notebook.run(here("redis_list"), **{**BRIEF, "arrivals": "poisson", "producers": 2})
+    sound(result)
+    counts = result.info["counts"]
+    assert counts["due"] == counts["popped"] > 500
+
+
+def test_a_flow_changes_while_it_runs_and_loses_nothing() -> None:
+    trial = notebook.start(here("redis_list"), rate_hz=200, duration_s=4, warmup_messages=100)
+    trial.rate_hz = 2_000
+    trial.workers = 3
+    trial.change(producers=2, rate_hz=1_000)
+    time.sleep(0.5)
+    trial.workers = 1
+    result = trial.wait(progress=False)
+
+    sound(result)
+    counts = result.info["counts"]
+    assert counts["due"] == counts["popped"] > 1_000
+    assert [each["rate_hz"] for each in result.info["segments"]] == [200, 2_000, 1_000]
+    assert {"rate", "workers", "producers"} <= {each["kind"] for each in result.events}
+
+
+def test_work_keeps_a_worker_busy_and_shows_as_overload() -> None:
+    result = notebook.run(here("redis_list"), **{**BRIEF, "work_s": 0.004})
+    assert result.info["audit"]["passed"]
+    assert "overload" in [each["stamp"] for each in result.stamps]
+    assert result.info["latency"]["due"]["max_s"] > 0.5
+
+
+def test_a_sum_that_reaches_its_time_cap_tells_its_rate() -> None:
+    result = notebook.run(here("redis_list"), **{**SMALL, "messages": 10**8, "time_max_s": 1.0})
+    sound(result)
+    counts = result.info["counts"]
+    assert 0 < counts["popped"] == counts["pushed"] < 10**8
+
+
+@pytest.fixture
+def server(data: Path) -> Iterator[redis.Redis]:
+    """The Redis that trials of redis_list use, by the client library's own means."""
+    with redis.Redis.from_url(notebook.server_url(here("redis_list"))) as connected:
+        yield connected
+
+
+def running(**workload: Any) -> notebook.Trial:
+    trial = notebook.start(here("redis_list"), rate_hz=500, warmup_messages=100, **workload)
+    while trial.state in notebook.BEFORE_LOAD:
+        time.sleep(0.02)
+    return trial
+
+
+def test_foreign_messages_in_the_queue_are_counted_and_fail_the_trial(server: redis.Redis) -> None:
+    trial = running(duration_s=3)
+    server.rpush(trial.status()["queue"], b"hello", b"x" * 32)
+    audit = trial.wait(progress=False).info["audit"]
+
+    assert (audit["unexpected"], audit["corrupted"]) == (1, 1)
+    assert not audit["passed"]
+
+
+def test_a_message_that_somebody_takes_away_is_lost_by_name(server: redis.Redis) -> None:
+    trial = running(duration_s=3, work_s=0.005, batch=1)
+    time.sleep(1)
+    taken = server.lpop(trial.status()["queue"], 2)
+    audit = trial.wait(progress=False).info["audit"]
+
+    assert audit["lost"] == 2
+    assert audit["examples"]["lost"] == [int.from_bytes(body[4:8], "little") for body in taken]
+
+
+def test_a_server_that_dies_ends_the_trial_with_the_reason_and_the_next_one_runs() -> None:
+    trial = running(duration_s=30)
+    servers = client.connect().ask("GET", "/status")["servers"]
+    for pid in [pid for server in servers if server["kind"] == "redis" for pid in server["pids"]]:
+        os.kill(pid, signal.SIGKILL)
+    result = trial.wait(progress=False)
+
+    assert result.info["state"] == "failed"
+    assert result.info["error"].startswith("the server (redis) ended during the trial")
+    assert [each["stamp"] for each in result.stamps][0] == "invalid"
+    assert result.info["audit"]["lost"] == 0, "what a dead server still holds is undelivered, not lost"
+    sound(notebook.run("redis_list", **SMALL))
+
+
+def test_a_worker_that_is_killed_makes_the_trial_invalid() -> None:
+    trial = running(duration_s=30)
+    children = [each for each in psutil.Process(client.connect().pid).children(recursive=True)]
+    forked = [each for each in children if any("forkserver" in word for word in each.cmdline())]
+    os.kill(max(forked, key=lambda each: (each.create_time(), each.pid)).pid, signal.SIGKILL)
+    result = trial.wait(progress=False)
+
+    assert result.info["state"] == "failed"
+    assert "died unasked" in result.stamps[0]["reason"]
+
+
+def test_the_ledger_is_kept_and_tells_the_same(data: Path) -> None:
+    result = notebook.run(here("redis_list"), **SMALL)
+    ledger = Path(result.folder) / "ledger"
+    rows = store.read_ledger(ledger / "worker-0.rows.parquet")
+    batches = store.read_ledger(ledger / "producer-0.batches.parquet")
+
+    assert sorted(rows["number"].tolist()) == list(range(1, 3_001))
+    assert batches["n"].sum() == 3_000
+    assert not (Path(result.folder) / "live").exists()
+
+
+def test_each_queue_is_dropped_at_the_end(server: redis.Redis) -> None:
+    notebook.run("redis_list", **SMALL)
+    assert server.keys("imq_*") == []
