@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -94,3 +95,12 @@ def why_missing(backend: str) -> str | None:
     if kind is None or settings.server_url(kind):
         return None
     return servers.load(kind).missing()
+
+def has_ended(server: Server) -> bool:
+    """Whether a private server is gone; its connections break a moment before its process is."""
+    deadline = time.monotonic() + 0.5
+    while server.running():
+        if not server.pids() or time.monotonic() > deadline:
+            return False
+        time.sleep(0.01)
+    return True

@@ -16,7 +16,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -240,7 +240,7 @@ def pump(post: Post, control: Control, producing: Writer, working: Writer) -> No
         writer.words[STATE] = State.WARM
     wait_for_go(control)
 
-    def offered() -> Iterator[list[bytes]]:
+    def offered() -> Generator[list[bytes], None, None]:
         returned_ns = clock_ns()
         for batch in batches(post, control):
             yield begin_put(batch, codec, producing, returned_ns)

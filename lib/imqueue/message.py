@@ -106,8 +106,9 @@ class Codec:
 
     def _check(self, words: Rows) -> NDArray[np.uint64]:
         """The check value of each row as if its padding were ours."""
-        header = words[:, 0] * np.uint64(K0) + words[:, 1] * np.uint64(K1) + words[:, 2] * np.uint64(K2)
-        return header + self._padding_check
+        check: Rows = words[:, 0] * np.uint64(K0) + words[:, 1] * np.uint64(K1) + words[:, 2] * np.uint64(K2)
+        check += self._padding_check
+        return check
 
     def _decode_mixed(self, bodies: Sequence[bytes]) -> Rows:
         rows = np.zeros((len(bodies), 4), dtype="<u8")

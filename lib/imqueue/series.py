@@ -51,7 +51,8 @@ def _chunks(start_s: float, end_s: float) -> Sequence[tuple[float, float]]:
 
 def _query(url: str, query: str, at_s: float) -> Any:
     import requests
-    from prometheus_api_client import PrometheusApiClientException, PrometheusConnect
+    from prometheus_api_client import PrometheusConnect
+    from prometheus_api_client.exceptions import PrometheusApiClientException
 
     client = PrometheusConnect(url=url, timeout=ANSWER_MAX_S)
     try:

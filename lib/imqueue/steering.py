@@ -78,7 +78,8 @@ class Steering:
         self._facts.event("workers", f"workers {before} → {n}")
 
     def _set_flow(self, wanted: Workload) -> None:
-        assert self.crew is not None and wanted.rate_hz is not None
+        assert self.crew is not None
+        assert wanted.rate_hz is not None
         old = self.workload
         index = len(self._segments)
         joining = [self.crew.post("producer", rank, index) for rank in range(old.producers, wanted.producers)]

@@ -19,7 +19,7 @@ from imqueue.control import Control, Phase
 from imqueue.crew import Crew, CrewError
 from imqueue.exporter import Exporter, Source
 from imqueue.facts import Facts, Window
-from imqueue.fleet import Fleet
+from imqueue.fleet import Fleet, has_ended
 from imqueue.ledger import WARM_N, State
 from imqueue.load import Post
 from imqueue.message import new_trial_number
@@ -120,7 +120,7 @@ class Trial:
             self._facts.times[name] = round(time.monotonic() - start_s, 3)
 
     def _fail(self, error: str) -> None:
-        if self._server is not None and _has_ended(self._server):
+        if self._server is not None and has_ended(self._server):
             error = f"the server ({self._server.kind}) ended during the trial; {error}"
         self._facts.error = error
         self._facts.event("error", error)
@@ -290,13 +290,3 @@ class Trial:
             "popped": tally.popped,
             "events": facts.events_dict()[-5:],
         }
-
-
-def _has_ended(server: Server) -> bool:
-    """Whether a private server is gone; its connections break a moment before its process is."""
-    deadline = time.monotonic() + 0.5
-    while server.running():
-        if not server.pids() or time.monotonic() > deadline:
-            return False
-        time.sleep(0.01)
-    return True

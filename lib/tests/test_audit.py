@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from imqueue.audit import Audit, audit
+from imqueue.ledger import Outcome
 from imqueue.message import CORRUPTED, FOREIGN
 
 
@@ -119,8 +120,11 @@ def test_latencies_count_from_due_and_from_sent() -> None:
     assert (latencies.sent.n, latencies.sent.max_ns) == (2, 100)
 
 
+History = tuple[list[tuple[int, Outcome]], list[list[int]]]
+
+
 @st.composite
-def histories(draw: st.DrawFn) -> tuple[list[tuple[int, int]], list[list[int]]]:
+def histories(draw: st.DrawFn) -> History:
     """(integer, outcome) of each put of two producers, and what each of two workers received, in order."""
     n = draw(st.integers(1, 30))
     outcomes = [(k, draw(st.sampled_from([DONE, REJECTED, UNCERTAIN]))) for k in range(1, n + 1)]
@@ -130,7 +134,7 @@ def histories(draw: st.DrawFn) -> tuple[list[tuple[int, int]], list[list[int]]]:
 
 @given(histories())
 def test_the_audit_agrees_with_a_slow_and_obvious_one(
-    history: tuple[list[tuple[int, int]], list[list[int]]],
+    history: History,
 ) -> None:
     outcomes, received = history
     producers = [puts(*[([k], outcome) for k, outcome in outcomes if k % 2 == side]) for side in (0, 1)]

@@ -120,7 +120,7 @@ def test_a_second_trial_is_refused_with_the_first_ones_name(running: Trial) -> N
 def test_a_second_driver_on_this_machine_refuses_too(running: Trial, tmp_path_factory: pytest.TempPathFactory) -> None:
     other = tmp_path_factory.mktemp("other")
     try:
-        with pytest.raises(Busy, match="a trial of memory .* is running on this machine"):
+        with pytest.raises(Busy, match=r"a trial of memory .* is running on this machine"):
             client.connect(other).ask("POST", "/trials", {"backend": "memory", "messages": 10})
     finally:
         client.end(other)

@@ -79,7 +79,8 @@ def test_strangers_count_as_received_but_have_no_latency(tally: Tally, tmp_path:
     tally.update()
 
     assert (tally.received, tally.redelivered) == (2, 0)
-    assert (tally.latency.counts.sum(), tally.latency.sum_s) == (1, pytest.approx(0.003))
+    assert tally.latency.counts.sum() == 1
+    assert tally.latency.sum_s == pytest.approx(0.003)
     assert tally.service.sum_s == pytest.approx(0.002)
 
 

@@ -20,6 +20,7 @@ from imqueue.workload import choose
 
 if TYPE_CHECKING:
     from imqueue.servers._private import Private
+    from imqueue.servers.guard import Guard
 
 ASK_S = 5.0
 """How long a server that somebody else runs may take to answer."""
@@ -43,6 +44,7 @@ class Server(ABC):
     kind: str
     per_durability: bool = False
     note: str | None = None
+    guard: Guard | None = None
 
     @abstractmethod
     def start(self, timeout_s: float = 30.0) -> None:

@@ -49,8 +49,9 @@ class Guard:
         self._tell(f"+ {pid}\n")
 
     def forget(self, pid: int) -> None:
-        """It has ended, or may live on."""
-        self._tell(f"- {pid}\n")
+        """It has ended, or may live on. A guard that has gone watches nobody."""
+        with contextlib.suppress(RuntimeError, BrokenPipeError):
+            self._tell(f"- {pid}\n")
 
     def close(self) -> None:
         """Kill what is still watched and wait for the guard's own end. Safe twice."""
@@ -73,16 +74,17 @@ class Watched:
     """The guard's side: which processes to end. Known by pid and start time, so that a reused pid is safe."""
 
     def __init__(self) -> None:
-        self._roots: dict[int, tuple[psutil.Process, float]] = {}
+        self._roots: dict[int, psutil.Process | None] = {}  # None: it had gone before we could look
 
     def obey(self, line: str) -> None:
         """``+ pid`` or ``- pid``."""
         sign, pid = line[0], int(line[1:])
         self._roots.pop(pid, None)
         if sign == "+":
-            with contextlib.suppress(psutil.NoSuchProcess):
-                process = psutil.Process(pid)
-                self._roots[pid] = process, process.create_time()
+            try:
+                self._roots[pid] = psutil.Process(pid)
+            except psutil.NoSuchProcess:
+                self._roots[pid] = None
 
     def end_all(self, timeout_s: float) -> None:
         """SIGKILL until nothing is left; what is born while we kill is found in the next round."""
@@ -90,28 +92,28 @@ class Watched:
         known: set[psutil.Process] = set()
         while time.monotonic() < deadline:
             known |= self._family()
-            alive = [each for each in known if alive(each)]
-            if not alive:
+            left = [each for each in known if alive(each)]
+            if not left:
                 return
-            for each in alive:
+            for each in left:
                 with contextlib.suppress(psutil.Error):
                     each.kill()
             time.sleep(0.02)
 
     def _family(self) -> set[psutil.Process]:
         found: set[psutil.Process] = set()
-        for process, _ in self._roots.values():
+        for root in self._roots.values():
             with contextlib.suppress(psutil.Error):
-                if process.is_running():
-                    found |= {process, *process.children(recursive=True)}
+                if root is not None and root.is_running():
+                    found |= {root, *root.children(recursive=True)}
         return found | {each for each in psutil.process_iter() if self._is_member(each)}
 
     def _is_member(self, process: psutil.Process) -> bool:
         """In the session or group of a watched process, which may have gone. A reused pid is not that."""
         with contextlib.suppress(psutil.Error, OSError):
             for leader in {os.getsid(process.pid), os.getpgid(process.pid)} & self._roots.keys():
-                root, born = self._roots[leader]
-                if process.create_time() >= born - 1 and (root.is_running() or not psutil.pid_exists(leader)):
+                root = self._roots[leader]
+                if (root is not None and root.is_running()) or not psutil.pid_exists(leader):
                     return True
         return False
 
