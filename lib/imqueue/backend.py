@@ -179,6 +179,15 @@ class Inline(ABC):
     """No queue between producer and worker: the control, which shows what the harness itself costs."""
 
     declares: ClassVar[Declares]
+    guarantees: ClassVar[Guarantees] = Guarantees(
+        survives_kill=False,
+        survives_power_loss=False,
+        fifo=True,
+        puts_confirmed=True,
+        redelivers_after_s=None,
+        lease_s=None,
+        source="there is no queue: a message is handled before its put returns",
+    )
 
     @abstractmethod
     def pump(self, batches: Iterable[Sequence[bytes]], handle: Callable[[Sequence[bytes]], None]) -> None:

@@ -85,7 +85,7 @@ class Row:
         found = {name: sum(audit.get(name) or 0 for audit in audits) for name in _FOUND}
         words = [f"{n:,} {name}" for name, n in found.items() if n]
         words += [f"{failed} without an audit"] if failed else []
-        return ", ".join(words) or "all accounted for"
+        return ", ".join(words) or "all there"
 
     def stamps(self, shape: str) -> str:
         """The stamps of its trials of one shape."""

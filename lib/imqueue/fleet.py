@@ -96,6 +96,7 @@ def why_missing(backend: str) -> str | None:
         return None
     return servers.load(kind).missing()
 
+
 def has_ended(server: Server) -> bool:
     """Whether a private server is gone; its connections break a moment before its process is."""
     deadline = time.monotonic() + 0.5

@@ -106,7 +106,8 @@ class Trial:
 
         name = f"{self._status['workload']['backend']} {'flow' if self.rate_hz else 'sum'}"
         layout = "{desc} {percentage:3.0f}%|{bar:30}| {elapsed}{postfix}"
-        with tqdm(total=100, desc=name, disable=not progress, bar_format=layout, leave=False) as bar:
+        quiet = {} if progress else {"disable": True}  # said only then: TQDM_DISABLE must hold where it is not
+        with tqdm(total=100, desc=name, bar_format=layout, leave=False, **quiet) as bar:
             while not (status := self.status())["finished"]:
                 bar.n = round(100 * status["done"] / status["total"], 1)
                 bar.set_postfix_str(f"{status['state']}, {status['popped']:,} popped")

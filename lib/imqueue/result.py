@@ -8,7 +8,7 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from imqueue.words import milliseconds, pairs, promise, rounded, table
+from imqueue.words import Html, milliseconds, pairs, promise, rounded, table
 from imqueue.workload import BadInput, Workload
 
 if TYPE_CHECKING:  # pandas costs a third of a second, which `import imqueue` must not take
@@ -26,7 +26,7 @@ VERDICTS = {
     "unexpected": "received, though never sent",
     "corrupted": "arrived with a wrong check value",
     "recovered": "uncertain, yet received",
-    "reordered": "after a later message of the same producer, within one worker",
+    "reordered": "after a later one of its producer, at one worker",
     "undelivered": "still queued when the drain ran out of time",
 }
 PERCENTILES = {"p50": "p50_s", "p90": "p90_s", "p99": "p99_s", "p99.9": "p999_s", "max": "max_s"}
@@ -128,12 +128,9 @@ class Result:
         return pd.DataFrame(columns, index=list(PERCENTILES), dtype="Float64").round(3)
 
     @property
-    def conditions(self) -> pd.DataFrame:
-        """What was promised and measured on what, as read while the trial ran."""
-        import pandas as pd
-
-        conditions = _conditions(self.info)
-        return pd.DataFrame({"value": list(conditions.values())}, index=list(conditions))
+    def conditions(self) -> Html:
+        """What was promised, and measured on what, as read while the trial ran: a table."""
+        return Html(table(["condition", "value"], _conditions(self.info)))
 
     def verdict(self) -> str:
         """What came out, made from computed values: figures, messages, stamps."""
@@ -177,11 +174,11 @@ class Result:
         return f"<p>{escape(self.verdict())}</p>{table(columns, rows)}"
 
 
-def _conditions(info: dict[str, Any]) -> dict[str, str]:
+def _conditions(info: dict[str, Any]) -> list[tuple[str, object]]:
     declares, promised = info["declares"], info.get("guarantees") or {}
     machine, versions = info.get("machine") or {}, info.get("versions") or {}
     packages = ", ".join(f"{name} {version}" for name, version in (versions.get("packages") or {}).items())
-    rows = [
+    return [
         ("built on", declares["built_on"]),
         ("durability", info["durability"]),
         ("delivery", declares["delivery"]),
@@ -195,7 +192,6 @@ def _conditions(info: dict[str, Any]) -> dict[str, str]:
         ("machine", f"{machine.get('cpu', '?')}, {machine.get('cores', '?')} cores, {machine.get('system', '?')}"),
         ("CPU time, s", pairs({role: f"{spent:.2f}" for role, spent in (info.get("cpu_s") or {}).items()})),
     ]
-    return {name: str(value) for name, value in rows}
 
 
 def _milliseconds(value_s: float | None) -> float | None:

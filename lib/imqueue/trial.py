@@ -9,6 +9,7 @@ import threading
 import time
 import traceback
 from collections.abc import Iterator
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -140,6 +141,7 @@ class Trial:
         self._steering.crew = crew
         if self._inline:
             crew.start([crew.post("inline")], OPEN_MAX_S)
+            facts.guarantees = asdict(Inline.guarantees)
             return
         keeper = [crew.post("keeper")]
         rest = [crew.post("worker", rank) for rank in range(workload.workers)]

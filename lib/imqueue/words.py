@@ -32,7 +32,7 @@ def promise(value: bool | Mapping[str, float] | None) -> str:
     """A promise of `guarantees`, as ``trial.json`` keeps it."""
     if isinstance(value, Mapping):
         return f"all but the last {value['seconds_s']:g} s"
-    return {True: "yes", False: "no", None: "?"}[value]
+    return {True: "yes", False: "no", None: "nothing told"}[value]
 
 
 def pairs(values: Mapping[str, object] | None) -> str:

@@ -189,6 +189,15 @@ def test_after_down_nothing_of_ours_is_left(data: Path) -> None:
     assert client.find() is None
 
 
+def test_a_driver_that_is_terminated_ends_what_it_owns(data: Path) -> None:
+    driver = client.connect()
+    notebook.server_url("redis_list")
+    started()
+    mine = family(driver.pid)
+    os.kill(driver.pid, signal.SIGTERM)
+    wait_until(lambda: not alive(mine), 30)
+
+
 def test_when_the_driver_is_killed_nothing_of_ours_is_left_and_the_next_one_starts(data: Path) -> None:
     driver = client.connect()
     notebook.server_url("redis_list")

@@ -161,7 +161,7 @@ def test_a_message_that_somebody_takes_away_is_lost_by_name(server: redis.Redis)
     audit = trial.wait(progress=False).info["audit"]
 
     assert audit["lost"] == 2
-    assert audit["examples"]["lost"] == [HEADER.unpack(body)[1] for body in taken]
+    assert audit["examples"]["lost"] == [HEADER.unpack(body)[1] for body in taken if isinstance(body, bytes)]
 
 
 def test_a_server_that_dies_ends_the_trial_with_the_reason_and_the_next_one_runs() -> None:

@@ -47,9 +47,8 @@ class RedisBackend(Backend):
             self._refuse_unless(self._settings())
             found = self._call("open", "TYPE", self.queue).decode()
             if found not in (self.key_type, "none"):
-                raise BackendError(
-                    f"key {self.queue!r} holds a {found}, not a {self.key_type}; left untouched"
-                )
+                raise BackendError(f"key {self.queue!r} holds a {found}, not a {self.key_type}; left untouched")
+            self._create()
         except BaseException:
             self.close()
             raise
@@ -58,6 +57,9 @@ class RedisBackend(Backend):
         if self._link is not None:
             self._link.disconnect()
             self._link = None
+
+    def _create(self) -> None:
+        """Make the queue, where that takes more than a first message."""
 
     def destroy(self) -> None:
         self._call("destroy", "UNLINK", self.queue)
@@ -78,6 +80,9 @@ class RedisBackend(Backend):
             if size_bytes > BODY_MAX_BYTES:  # Redis hangs up on these before it looks at the command
                 raise Rejected(f"{doing} was refused: {size_bytes} bytes exceed {BODY_MAX_BYTES}") from error
             raise BackendError(f"{doing} is uncertain: {error}") from error
+        except BaseException:  # interrupted: redis-py would reconnect by itself, to a server that nobody has checked
+            self.close()
+            raise
 
     def _server_version(self) -> str:
         info = self._call("open", "INFO", "server").decode()
@@ -99,9 +104,7 @@ class RedisBackend(Backend):
         if offered is not self.durability:
             is_like = f"has {offered!s}" if offered else "fits no class"
             shown = ", ".join(f"{name} {settings[name]}" for name in SETTINGS[:3])
-            raise BackendError(
-                f"durability {self.durability!s} was asked for; this Redis {is_like} ({shown})"
-            )
+            raise BackendError(f"durability {self.durability!s} was asked for; this Redis {is_like} ({shown})")
         if settings["maxmemory"] != "0" and settings["maxmemory-policy"] != "noeviction":
             raise BackendError(
                 f"this Redis may throw messages away: maxmemory-policy is {settings['maxmemory-policy']}; "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from imqueue.charts.canvas import COLOURS, Chart, colour, marker
+from imqueue.charts.side import flow_latencies, sum_rates, throughputs
 from imqueue.charts.trial import depth, latency, latency_over_time, progress, throughput
 from imqueue.charts.windows import View
 
@@ -12,9 +13,12 @@ __all__ = [
     "View",
     "colour",
     "depth",
+    "flow_latencies",
     "latency",
     "latency_over_time",
     "marker",
     "progress",
+    "sum_rates",
     "throughput",
+    "throughputs",
 ]

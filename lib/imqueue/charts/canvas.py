@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import math
 import textwrap
 import zlib
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from html import escape
 from typing import TYPE_CHECKING, Any
 
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure, SubFigure
 from matplotlib.ticker import LogLocator, NullFormatter
 
@@ -21,16 +23,16 @@ COLOURS = (  # told apart by colour-blind people (after Okabe-Ito and Tol), each
     "#0072B2",
     "#D55E00",
     "#009E73",
-    "#CC79A7",
+    "#C46F9C",
     "#332288",
-    "#E69F00",
+    "#B07D00",
     "#882255",
-    "#56B4E9",
+    "#3A93D1",
     "#7A7A00",
     "#3B3B3B",
 )
 MARKERS = "osD^vP"
-_SALT = 0  # the one that gives the first backends ten different colours
+_SALT = 1114  # the one that gives the first backends ten different colours
 INK, GREY, PALE = "#222222", "#6B6B6B", "#D9D9D9"
 WIDTH_IN = 8.0
 _SCREEN_DPI = 100  # a picture of 8 inches is 800 CSS pixels wide
@@ -101,19 +103,27 @@ def finish(ax: Axes, title: str, alt: str, caption: str) -> Chart:
 
 
 def legend(ax: Axes, **options: Any) -> None:
-    """Below the axes, where it can cover no line."""
+    """Below the axes, where it can cover no line; none where nothing was drawn."""
+    if not ax.get_legend_handles_labels()[0]:
+        return
     ax.legend(
         loc="upper left", bbox_to_anchor=(0, -0.2), ncols=5, frameon=False, fontsize=10, borderaxespad=0, **options
     )
 
 
 def log_milliseconds(ax: Axes) -> None:
-    """A logarithmic axis of latencies, with numbers that people read."""
+    """A logarithmic axis of latencies, with numbers that people read. Comes after what is drawn, if anything is."""
+    if math.isinf(ax.dataLim.minposy):
+        ax.set_ylim(0.1, 10)
     ax.set_yscale("log")
-    ax.yaxis.set_major_locator(LogLocator(subs=(1.0, 3.0)))
-    ax.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
-    ax.yaxis.set_minor_formatter(NullFormatter())
+    plain_logarithmic(ax.yaxis)
     ax.set_ylabel("latency, ms")
+
+
+def plain_logarithmic(axis: Axis) -> None:
+    axis.set_major_locator(LogLocator(subs=(1.0, 3.0)))
+    axis.set_major_formatter(lambda value, _: f"{value:,.0f}" if value >= 1 else f"{value:g}")
+    axis.set_minor_formatter(NullFormatter())
 
 
 def mark(ax: Axes, view: View) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -35,7 +37,9 @@ def throughput(source: Source, ax: Axes | None = None) -> Chart:
     if len(popped) > 2:
         title += f", between {rounded(popped[1:-1].min())}/s and {rounded(popped[1:-1].max())}/s from sample to sample"
     alt = f"Steps of offered, pushed and popped messages per second; {total:,.0f} popped in all."
-    return finish(ax, title, alt, _sampled(edges, "Counters read every 0.5 s, differenced; nothing is extrapolated."))
+    return _finish(
+        ax, view, title, alt, _sampled(edges, "Counters read every 0.5 s, differenced; nothing is extrapolated.")
+    )
 
 
 def depth(source: Source, ax: Axes | None = None) -> Chart:
@@ -53,7 +57,9 @@ def depth(source: Source, ax: Axes | None = None) -> Chart:
     most = float(ready.max()) if len(ready) else 0.0
     title = f"{view.backend}: at most {most:,.0f} messages stood ready at a sample"
     alt = f"Queue depth over time; the last sample says {ready[-1] if len(ready) else 0:,.0f}."
-    return finish(ax, title, alt, _sampled(time_s, "Sampled every 0.5 s: what comes and goes between is not seen."))
+    return _finish(
+        ax, view, title, alt, _sampled(time_s, "Sampled every 0.5 s: what comes and goes between is not seen.")
+    )
 
 
 def latency_over_time(source: Source, ax: Axes | None = None) -> Chart:
@@ -63,12 +69,15 @@ def latency_over_time(source: Source, ax: Axes | None = None) -> Chart:
     for kind, tint, width in (("due", colour(view.backend), 2.2), ("sent", GREY, 1.4)):
         for q, style in ((0.5, (0, (2, 2))), (0.99, "-")):
             found[kind, q] = line = quantiles(view.series, HISTOGRAMS[kind], q, view.end_s)
-            edges = np.append(line.start_s, line.end_s[-1:])
+            if not len(line.start_s):
+                continue
+            edges, lower_s, upper_s = line.steps()
             label = f"p{q * 100:.0f} from {kind}"
-            ax.stairs(line.middle_s * 1e3, edges, color=tint, linestyle=style, linewidth=width, baseline=None, label=label)
-            ax.stairs(line.upper_s * 1e3, edges, baseline=line.lower_s * 1e3, fill=True, color=tint, alpha=0.15)
-    mark(ax, view)
+            look: dict[str, Any] = {"color": tint, "linestyle": style, "linewidth": width, "label": label}
+            ax.stairs(np.sqrt(lower_s * upper_s) * 1e3, edges, baseline=None, **look)
+            ax.stairs(upper_s * 1e3, edges, baseline=lower_s * 1e3, fill=True, color=tint, alpha=0.15)
     log_milliseconds(ax)
+    mark(ax, view)
     _over_time(ax, view, "latency, ms", zero=False)
     worst = found["due", 0.99]
     if not len(worst.upper_s):
@@ -78,7 +87,9 @@ def latency_over_time(source: Source, ax: Axes | None = None) -> Chart:
     alt = "Median and p99 latency over time, from due and from sent, on a log scale."
     widest = max((float((each.end_s - each.start_s).max()) for each in found.values() if len(each.end_s)), default=0)
     caption = "Bands are Prometheus' buckets: the percentile lies somewhere in the band. "
-    return finish(ax, title, alt, caption + f"Windows hold enough messages to resolve it (up to {widest:.2g} s).")
+    return _finish(
+        ax, view, title, alt, caption + f"Windows hold enough messages to resolve it (up to {widest:.2g} s)."
+    )
 
 
 def latency(source: Result, ax: Axes | None = None) -> Chart:
@@ -103,7 +114,7 @@ def latency(source: Result, ax: Axes | None = None) -> Chart:
     title += f"the slowest took {milliseconds(due.get('max_s'))}"
     alt = f"Percentiles of latency on log scales; half within {milliseconds(due.get('p50_s'))}."
     caption = "Exact, from the ledger. From due counts a producer's waiting too; from sent leaves it out. "
-    return finish(ax, title, alt, caption + "Each line ends where fewer than ten messages are left.")
+    return _finish(ax, view, title, alt, caption + "Each line ends where fewer than ten messages are left.")
 
 
 def progress(source: Source, ax: Axes | None = None) -> Chart:
@@ -119,7 +130,13 @@ def progress(source: Source, ax: Axes | None = None) -> Chart:
     _over_time(ax, view, "messages, in all")
     time_s, value = knots(view, POP)
     title = f"{view.backend} popped {value[-1]:,.0f} messages in {view.end_s:.3g} s"
-    return finish(ax, title, "Messages pushed and popped so far, over time.", _sampled(time_s, ""))
+    return _finish(ax, view, title, "Messages pushed and popped so far, over time.", _sampled(time_s, ""))
+
+
+def _finish(ax: Axes, view: View, title: str, alt: str, caption: str) -> Chart:
+    if view.series.empty:
+        title = f"{view.backend}: no samples of this trial were kept"
+    return finish(ax, title, alt, caption)
 
 
 def _over_time(ax: Axes, view: View, ylabel: str, zero: bool = True) -> None:
@@ -137,4 +154,5 @@ def _sampled(time_s: np.ndarray, words: str) -> str:
     """`words`, unless the trial ended before Prometheus could look twice."""
     if len(time_s) > 3:
         return words
-    return f"So short a trial that Prometheus saw it at {max(len(time_s) - 2, 0)} samples between its start and its end."
+    seen = max(len(time_s) - 2, 0)
+    return f"So short a trial that Prometheus saw it {seen} times between its start and its end."

@@ -81,10 +81,18 @@ class Quantiles:
     lower_s: NDArray[np.float64]
     upper_s: NDArray[np.float64]
 
-    @property
-    def middle_s(self) -> NDArray[np.float64]:
-        """Of the bucket, by ratio."""
-        return np.sqrt(self.lower_s * self.upper_s)
+    def steps(self) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+        """Of one window or more: edges (n + 1), lower and upper bounds (n), NaN between those that do not touch."""
+        edges, lower_s, upper_s = [self.start_s[0]], [], []
+        for start_s, end_s, low_s, high_s in zip(self.start_s, self.end_s, self.lower_s, self.upper_s, strict=True):
+            if start_s > edges[-1]:
+                edges.append(start_s)
+                lower_s.append(np.nan)
+                upper_s.append(np.nan)
+            edges.append(end_s)
+            lower_s.append(low_s)
+            upper_s.append(high_s)
+        return np.array(edges), np.array(lower_s), np.array(upper_s)
 
 
 def quantiles(series: pd.DataFrame, histogram: str, q: float, end_s: float) -> Quantiles:

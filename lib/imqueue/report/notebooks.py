@@ -5,22 +5,25 @@ from __future__ import annotations
 import os
 import re
 import sys
+import tempfile
 import time
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import nbformat
+from traitlets.config import Config
 
 from imqueue.workload import BadInput, choose
 
 # papermill imports jsonschema, whose check of addresses in a schema takes 1.5 s to import and is of no use here.
 sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]
 
-import papermill
-from papermill.exceptions import PapermillExecutionError
+import papermill  # noqa: E402
+from papermill.exceptions import PapermillExecutionError  # noqa: E402
 
 _COLOUR_CODES = re.compile(r"\x1b\[[0-9;]*m")
 
@@ -48,18 +51,38 @@ def check(notebook: Path, parameters: Mapping[str, Any]) -> None:
         choose(f"parameter of {notebook.name}", name, allowed)
 
 
-def execute(notebook: Path, parameters: Mapping[str, Any], output: Path, *, timeout_s: float) -> Executed:
+@contextmanager
+def _environment(names: Mapping[str, str]) -> Iterator[None]:
+    """Set for what is started inside: papermill has no other way to hand variables to a kernel."""
+    before = {name: os.environ.get(name) for name in names}
+    os.environ.update(names)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+def execute(
+    notebook: Path, parameters: Mapping[str, Any], output: Path, *, environment: Mapping[str, str], timeout_s: float
+) -> Executed:
     """Run `notebook`, keep the executed one at `output`. An error in a cell is returned, not raised.
 
-    `timeout_s` bounds each cell. Raises `BadInput` for a parameter that it does not have.
+    `environment` is added to the kernel's; `timeout_s` bounds each cell.
+    Raises `BadInput` for a parameter that the notebook does not have.
     """
     check(notebook, parameters)
     started = time.perf_counter()
     error = None
-    quiet = os.environ.get("TQDM_DISABLE")
-    os.environ["TQDM_DISABLE"] = "1"  # inherited by the kernel: a page needs no progress bar
     try:
-        with warnings.catch_warnings():
+        with (
+            tempfile.TemporaryDirectory(prefix="imq-") as sockets,  # a short path: that of a socket ends at 107 bytes
+            _environment({**environment, "JUPYTER_RUNTIME_DIR": sockets}),
+            warnings.catch_warnings(),
+        ):
             warnings.simplefilter("ignore")  # papermill 2.7 uses what its own libraries deprecate
             papermill.execute_notebook(
                 str(notebook),
@@ -72,16 +95,12 @@ def execute(notebook: Path, parameters: Mapping[str, Any], output: Path, *, time
                 autosave_cell_every=0,
                 execution_timeout=int(timeout_s),
                 shutdown_kernel="immediate",
+                config=Config({"KernelManager": {"transport": "ipc"}}),  # no port that others could reach
             )
     except PapermillExecutionError as failure:
         error = f"{failure.ename}: {failure.evalue}".strip()
     except Exception as failure:  # whatever the kernel does, the report goes on with the next notebook
         error = f"{type(failure).__name__}: {_COLOUR_CODES.sub('', str(failure)).strip()}"
-    finally:
-        if quiet is None:
-            del os.environ["TQDM_DISABLE"]
-        else:
-            os.environ["TQDM_DISABLE"] = quiet
     wall_s = time.perf_counter() - started
     ran = nbformat.read(output, as_version=4) if output.is_file() else nbformat.read(notebook, as_version=4)
     return Executed(ran, wall_s, error)

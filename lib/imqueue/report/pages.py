@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from html import escape
 from pathlib import Path
@@ -11,6 +12,9 @@ import nbformat
 from bs4 import BeautifulSoup, Tag
 from nbconvert import HTMLExporter
 
+from imqueue.words import Html
+
+_NUMBER = re.compile(r"[-+]?[\d.,]+(e[-+]?\d+)?|nan|NaN|<NA>")
 _TEMPLATES = Path(__file__).parent / "templates"
 
 
@@ -27,28 +31,45 @@ class Pages:
             embed_images=True,
         )
 
-    def render(self, notebook: Any, *, title: str, back: str | None = None, notice: str | None = None) -> str:
-        """A whole page: `back` is the relative address of the report, `notice` a sentence put on top."""
+    def render(
+        self, notebook: Any, *, title: str, back: str | None = None, notice: str | None = None, closing: str = ""
+    ) -> str:
+        """A whole page. `back`: the report's address. `notice`: a sentence on top. `closing`: markup at the end."""
         notebook = nbformat.from_dict(notebook)
         notebook.metadata["title"] = title
         notebook.metadata.pop("widgets", None)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of nbconvert's own template and markdown library
             page, _ = self._exporter.from_notebook_node(notebook)
-        return _completed(page, back, notice)
+        return _completed(page, back, notice, closing)
 
 
-def _completed(page: str, back: str | None, notice: str | None) -> str:
+def _completed(page: str, back: str | None, notice: str | None, closing: str) -> str:
     soup = BeautifulSoup(page, "html.parser")
     main = soup.find("main")
     assert isinstance(main, Tag)
+    main.append(BeautifulSoup(closing, "html.parser"))
     for link in main.select("a.anchor-link"):
         link.decompose()
-    head = f'<p class="back"><a href="{escape(back)}">← The report that this is part of</a></p>' if back else ""
+    _align(main)
+    head = ""
+    if back:
+        subject = soup.title.get_text() if soup.title else ""
+        head = f'<p class="back"><a href="{escape(back)}">← The report</a> · {escape(subject)}</p>'
     if notice:
-        head += f'<p class="notice" role="alert">{escape(notice)}</p>'
+        head += f'<p class="notice" role="alert">{notice if isinstance(notice, Html) else escape(notice)}</p>'
     main.insert(0, BeautifulSoup(head + _contents(soup, main), "html.parser"))
     return str(soup)
+
+
+def _align(main: Tag) -> None:
+    """Set the columns of numbers in pandas' tables flush right; pandas itself does not tell them from text."""
+    for frame in main.select("table.dataframe"):
+        columns = zip(*(row.find_all(["th", "td"]) for row in frame.select("tr")), strict=False)
+        for heading, *cells in columns:
+            if all(_NUMBER.fullmatch(cell.get_text().strip()) for cell in cells):
+                for aligned in (heading, *cells):
+                    aligned["class"] = "number"
 
 
 def _contents(soup: BeautifulSoup, main: Tag) -> str:

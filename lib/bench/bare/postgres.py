@@ -1,0 +1,81 @@
+"""psycopg: INSERT of one, COPY of a batch; DELETE ... SKIP LOCKED ... RETURNING; COMMIT settles it."""
+
+from __future__ import annotations
+
+import struct
+import time
+from typing import Any
+
+import psycopg
+
+WAIT_S = 0.1
+POLL_MIN_S, POLL_MAX_S = 0.0005, 0.005
+HEAD, ROW, END = b"PGCOPY\n\xff\r\n\0" + bytes(8), struct.Struct(">hi"), b"\xff\xff"
+TABLE = """
+CREATE TABLE {} (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, body bytea NOT NULL) WITH (
+    autovacuum_vacuum_threshold = 5000, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_cost_delay = 0)"""
+TAKE = """
+DELETE FROM {0} WHERE id = ANY(ARRAY(SELECT id FROM {0} ORDER BY id LIMIT {1} FOR UPDATE SKIP LOCKED))
+RETURNING body, id"""
+
+
+def connect(url: str, durability: str) -> psycopg.Connection[Any]:
+    connection = psycopg.connect(url, autocommit=True)
+    connection.execute("SET synchronous_commit = on" if durability == "flushed" else "SET synchronous_commit = off")
+    connection.execute("SET enable_seqscan = off")
+    return connection
+
+
+def execute(url: str, statement: str) -> None:
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(statement.encode())
+
+
+def create(url: str, queue: str, durability: str) -> None:
+    execute(url, TABLE.format(queue))
+
+
+def destroy(url: str, queue: str) -> None:
+    execute(url, f"DROP TABLE {queue}")
+
+
+class Producer:
+    def __init__(self, url: str, queue: str, durability: str) -> None:
+        self.cursor = connect(url, durability).cursor(binary=True)
+        self.insert = f"INSERT INTO {queue} (body) VALUES (%b)".encode()
+        self.copy = f"COPY {queue} (body) FROM STDIN (FORMAT binary)".encode()
+
+    def put(self, bodies: list[bytes]) -> None:
+        if len(bodies) == 1:
+            self.cursor.execute(self.insert, bodies, prepare=True)
+            return
+        rows = b"".join([part for body in bodies for part in (ROW.pack(1, len(body)), body)])
+        with self.cursor.copy(self.copy) as copy:
+            copy.write(HEAD + rows + END)
+
+
+class Consumer:
+    def __init__(self, url: str, queue: str, durability: str, batch: int) -> None:
+        self.connection = connect(url, durability)
+        self.cursor = self.connection.cursor(binary=True)
+        self.statement = TAKE.format(queue, batch).encode()
+        self.begun = False
+
+    def take(self) -> list[Any]:
+        deadline, pause_s = time.monotonic() + WAIT_S, POLL_MIN_S
+        while True:
+            if not self.begun:
+                self.connection.execute("BEGIN")
+            rows = self.cursor.execute(self.statement, prepare=True).fetchall()
+            if rows:
+                return sorted(rows, key=lambda row: row[1])
+            self.connection.execute("COMMIT")
+            self.begun = False
+            if time.monotonic() > deadline:
+                return []
+            time.sleep(pause_s)
+            pause_s = min(2 * pause_s, POLL_MAX_S)
+
+    def settle(self, taken: list[Any]) -> None:
+        self.connection.execute("COMMIT AND CHAIN")
+        self.begun = True

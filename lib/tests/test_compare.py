@@ -1,0 +1,159 @@
+"""Trials side by side: unlike promises stay apart, one trial each is no ranking, and trouble is said."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from made import make_trial
+
+from imqueue import charts, compare
+from imqueue.compare import Comparison, Group, Spread
+from imqueue.result import Result
+from imqueue.workload import BadInput
+
+KEPT = {"delivery": "at least once", "settles": "each"}
+SIDE_BY_SIDE = [charts.sum_rates, charts.flow_latencies, charts.throughputs]
+
+
+def trial(folder: Path, backend: str, shape: str = "sum", **changes: Any) -> Result:
+    return Result(make_trial(folder, backend, shape, **changes))
+
+
+def test_unlike_promises_never_share_a_group(tmp_path: Path) -> None:
+    results = [
+        trial(tmp_path, "redis_list"),
+        trial(tmp_path, "redis_stream", declares=KEPT),
+        trial(tmp_path, "postgres", declares={**KEPT, "settles": "batch"}),
+        trial(tmp_path, "rabbitmq", declares=KEPT, durability="flushed"),
+        trial(tmp_path, "mysql", declares=KEPT),
+    ]
+    groups = Comparison(results).groups
+    assert {group: [row.backend for row in rows] for group, rows in groups.items()} == {
+        Group("at least once", "delayed", "batch"): ["postgres"],
+        Group("at least once", "delayed", "each"): ["mysql", "redis_stream"],
+        Group("at least once", "flushed", "each"): ["rabbitmq"],
+        Group("at most once", "delayed", "none"): ["redis_list"],
+    }
+
+
+def test_one_trial_each_is_no_ranking_and_says_so(tmp_path: Path) -> None:
+    slow, fast = trial(tmp_path, "a_slow", rate_hz=1.0), trial(tmp_path, "b_fast", rate_hz=9.0)
+    comparison = Comparison([fast, slow])
+    assert [row.backend for row in comparison.rows] == ["a_slow", "b_fast"]
+    assert "not a ranking" in comparison.conclusion
+    assert "without a ranking" in charts.sum_rates(comparison).caption
+
+
+def test_repeats_give_the_median_and_the_range_in_order_of_the_median(tmp_path: Path) -> None:
+    slow = [trial(tmp_path, "a_slow", rate_hz=rate_hz) for rate_hz in (10.0, 30.0, 20.0)]
+    fast = [trial(tmp_path, "b_fast", rate_hz=rate_hz) for rate_hz in (50.0, 40.0, 60.0)]
+    comparison = Comparison([*slow, *fast])
+    assert [row.backend for row in comparison.rows] == ["b_fast", "a_slow"]
+    assert comparison.rows[1].sum_hz == Spread(20.0, 10.0, 30.0, 3)
+    assert "20 (10 to 30)" in comparison.headline
+    assert "b_fast 50 (40 to 60)/s, a_slow" in comparison.conclusion
+
+
+def test_a_failed_audit_gives_no_figure_but_its_reason(tmp_path: Path) -> None:
+    comparison = Comparison([trial(tmp_path, "redis_list", audit={"passed": False, "lost": 12, "sum_fits": False})])
+    assert comparison.rows[0].sum_hz is None
+    assert comparison.troubled == [("redis_list", "sum", "failed its audit", "12 lost")]
+    assert "0 of 1 trials passed; 12 messages were lost" in comparison.conclusion
+
+
+def test_a_trial_whose_server_died_is_shown_with_its_reason(tmp_path: Path) -> None:
+    nothing: dict[str, Any] = {"audit": None, "rate_hz": None, "latency": None, "elapsed_s": None}
+    failed = trial(tmp_path, "redis_list", state="failed", error="redis died with exit code -9", **nothing)
+    comparison = Comparison([failed])
+    assert comparison.troubled == [("redis_list", "sum", "failed", "redis died with exit code -9")]
+    assert "redis died with exit code -9" in comparison.troubles
+
+
+def test_a_step_that_left_no_trial_is_shown_with_its_error(tmp_path: Path) -> None:
+    step = {"backend": "redis_list", "notebook": "10_sum", "trial": None, "error": "DriverError: gone"}
+    comparison = Comparison([trial(tmp_path, "memory")], {"steps": [step]})
+    assert ("redis_list", "10_sum", "no trial", "DriverError: gone") in comparison.troubled
+
+
+def test_the_latency_of_an_overloaded_flow_is_compared_with_none(tmp_path: Path) -> None:
+    stamp = {"stamp": "overload", "reason": "due minus settled grew by 9 %"}
+    comparison = Comparison([trial(tmp_path, "redis_list", "flow", stamps=[stamp])])
+    (row,) = comparison.rows
+    assert row.flow_hz is not None
+    assert row.latency_s("p99_s") is None
+    assert "due minus settled grew by 9 %" in comparison.troubles
+    assert "redis_list" in charts.flow_latencies(comparison).caption
+
+
+def test_figures_of_an_invalid_trial_are_not_shown(tmp_path: Path) -> None:
+    stamp = {"stamp": "invalid", "reason": "producers were late"}
+    (row,) = Comparison([trial(tmp_path, "redis_list", stamps=[stamp])]).rows
+    assert row.sum_hz is None
+
+
+def report(folder: Path, *names: str) -> Path:
+    """A report's folder beside `folder` of trials."""
+    made = folder.parent / "report"
+    made.mkdir()
+    steps = [
+        {
+            "backend": "redis_list",
+            "durability": "delayed",
+            "shape": "sum",
+            "trial": name,
+            "page": "10_sum-redis_list.html",
+        }
+        for name in names
+    ]
+    about = {"profile": "quick", "made_at": "2026-11-24", "what": "sums", "trials": "../trials", "steps": steps}
+    left_out = [{"backend": "rabbitmq", "reason": "rabbitmq-server is not here; apt-get install rabbitmq-server"}]
+    (made / "report.json").write_text(json.dumps({**about, "left_out": left_out}))
+    return made
+
+
+def test_a_report_is_read_with_its_pages_and_what_it_left_out(tmp_path: Path) -> None:
+    ours = make_trial(tmp_path / "trials", shape="sum")
+    make_trial(tmp_path / "trials", "memory", "sum")
+    comparison = compare.read(report(tmp_path / "trials", ours.name))
+    assert [result.id for result in comparison.results] == [ours.name]
+    assert 'href="10_sum-redis_list.html"' in comparison.headline
+    assert "apt-get install rabbitmq-server" in comparison.summary
+    assert "8 GiB" in comparison.summary
+
+
+def test_a_list_of_trials_is_read(tmp_path: Path) -> None:
+    ours = make_trial(tmp_path / "trials")
+    (tmp_path / "list").write_text(f"{ours}\n\n")
+    assert [result.id for result in compare.read(tmp_path / "list").results] == [ours.name]
+
+
+def test_without_a_report_all_trials_on_disk_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("IMQUEUE_DATA", str(tmp_path))
+    with pytest.raises(BadInput, match="no trial to compare yet"):
+        compare.read()
+    make_trial(tmp_path / "trials")
+    assert len(compare.read().results) == 1
+
+
+def test_what_is_no_report_is_refused_by_name(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="nowhere"):
+        compare.read(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize("chart", SIDE_BY_SIDE)
+def test_charts_side_by_side_name_every_backend_in_words(tmp_path: Path, chart: Any) -> None:
+    results = [trial(tmp_path, name, shape) for name in ("redis_list", "redis_fast") for shape in ("sum", "flow")]
+    drawn = chart(Comparison(results))
+    assert "redis_list" in drawn.alt
+    assert "redis_fast" in drawn.alt
+    assert "data:image/png" in drawn._repr_html_()
+
+
+@pytest.mark.parametrize("chart", SIDE_BY_SIDE)
+def test_a_comparison_of_nothing_but_failures_can_be_drawn(tmp_path: Path, chart: Any) -> None:
+    nothing: dict[str, Any] = {"audit": None, "rate_hz": None, "latency": None, "elapsed_s": None}
+    failed = trial(tmp_path, "redis_list", "flow", state="failed", error="it died", sampled=False, **nothing)
+    assert "data:image/png" in chart(Comparison([failed]))._repr_html_()

@@ -1,0 +1,136 @@
+"""The contract: who holds a message, until when, and what an ack settles."""
+
+from __future__ import annotations
+
+import time
+
+import holders
+import pytest
+from conftest import LEASE_S, Handles
+from contract import SLACK_S, SPAWN, bodies, hold, numbered, return_s, settles_to, several, take, where
+
+from imqueue.backend import Backend, BackendError
+
+
+def test_workers_never_share_a_message(handles: Handles, request: pytest.FixtureRequest) -> None:
+    producer = handles(lease_s=60.0)
+    sent = numbered(1500)
+    place = where(producer, request)
+    with several(handles.loaded, 3) as pool:
+        workers = [pool.submit(holders.drain, place) for _ in range(3)]
+        for start in range(0, 1500, 100):
+            producer.put(sent[start : start + 100])
+        received = [body for worker in workers for body in worker.result(60.0)]
+    received += bodies(take(producer, 1500 - len(received), 1.0))  # what came before a worker was there
+
+    assert sorted(received) == sent
+
+
+def test_acked_messages_stay_gone(handles: Handles) -> None:
+    handle = handles()
+    handle.put(numbered(5))
+    assert len(take(handle, 5)) == 5
+    again_s = return_s(handle.guarantees)
+    handle.close()
+
+    handle.open()
+
+    assert handle.get(again_s) == []
+    assert settles_to(0, handle)
+
+
+def test_acked_messages_stay_gone_in_any_order_of_acks(handles: Handles) -> None:
+    handle, other = handles(), handles()
+    handle.put(numbered(6))
+    held = hold(handle, 6)
+    again_s = return_s(handle.guarantees)
+
+    if handle.declares.settles == "batch":
+        handle.ack(held[::-1])
+    else:
+        for message in [held[index] for index in (5, 0, 3, 1, 4, 2)]:
+            handle.ack([message])
+    handle.close()
+
+    assert other.get(again_s) == []
+
+
+def test_ack_of_a_part_leaves_the_rest_held_or_is_refused(handles: Handles) -> None:
+    holder, other = handles(), handles()
+    holder.put(numbered(4))
+    held = hold(holder, 4)
+    again_s = return_s(holder.guarantees)
+
+    if holder.declares.settles == "batch":
+        with pytest.raises(BackendError):
+            holder.ack(held[::2])
+        holder.ack(held)
+        left = []
+    else:
+        holder.ack(held[::2])
+        left = bodies(held[1::2]) if holder.declares.at_least_once else []
+    holder.close()
+
+    assert sorted(bodies(take(other, len(left) or 1, again_s + (SLACK_S if left else 0.0)))) == left
+
+
+def test_unacked_messages_come_back_iff_delivery_is_at_least_once(backend: Backend, another_handle: Backend) -> None:
+    backend.put([b"only"])
+    assert len(hold(another_handle, 1)) == 1
+    again_s = return_s(backend.guarantees)
+    another_handle.close()  # how a crash looks to the server
+
+    again = take(backend, 1, again_s + (SLACK_S if backend.declares.at_least_once else 0.0))
+
+    assert bodies(again) == ([b"only"] if backend.declares.at_least_once else [])
+
+
+def test_what_a_killed_process_held_comes_back_iff_delivery_is_at_least_once(
+    backend: Backend, request: pytest.FixtureRequest
+) -> None:
+    if backend.declares.in_process:
+        return  # its handles die together
+    backend.put([b"only"])
+    ours, theirs = SPAWN.Pipe()
+    holder = SPAWN.Process(target=holders.hold_until_killed, args=(where(backend, request), theirs, SLACK_S))
+    holder.start()
+    assert ours.poll(30.0)
+    assert ours.recv() == 1
+    holder.kill()
+    holder.join(10.0)
+
+    again = take(backend, 1, return_s(backend.guarantees) + (SLACK_S if backend.declares.at_least_once else 0.0))
+
+    assert bodies(again) == ([b"only"] if backend.declares.at_least_once else [])
+    ours.close()
+    theirs.close()
+
+
+def test_a_holder_that_stalls_loses_its_messages_when_its_lease_ends_and_not_before(
+    backend: Backend, another_handle: Backend
+) -> None:
+    backend.put([b"only"])
+    assert len(hold(another_handle, 1)) == 1
+    began = time.monotonic()
+    lease_s = backend.guarantees.lease_s
+    is_short = lease_s is not None and lease_s <= LEASE_S
+
+    again = take(backend, 1, LEASE_S + SLACK_S if is_short else LEASE_S + 0.5)
+
+    took_s = time.monotonic() - began
+    assert bodies(again) == ([b"only"] if is_short else [])
+    assert not is_short or took_s > LEASE_S - 0.3
+
+
+def test_an_ack_after_the_lease_takes_nothing_from_the_next_holder(backend: Backend, another_handle: Backend) -> None:
+    lease_s = backend.guarantees.lease_s
+    if lease_s is None or lease_s > LEASE_S:
+        return
+    backend.put([b"old"])
+    late = hold(another_handle, 1)
+    assert len(take(backend, 1, LEASE_S + SLACK_S)) == 1
+    backend.put([b"new"])
+
+    another_handle.ack(late)
+
+    assert bodies(take(backend, 1)) == [b"new"]
