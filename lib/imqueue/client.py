@@ -10,6 +10,7 @@ from typing import Any
 
 from imqueue import settings
 from imqueue.locks import read_json
+from imqueue.version import fingerprint
 from imqueue.workload import BadInput
 
 START_MAX_S = 30.0
@@ -32,11 +33,13 @@ class Busy(DriverError):
 class Driver:
     """A connection to the driver of one data folder."""
 
-    def __init__(self, url: str, token: str, pid: int) -> None:
+    def __init__(self, url: str, token: str, pid: int, code: str) -> None:
+        """`code`: the `fingerprint` of what it runs."""
         import requests
 
         self.url = url
         self.pid = pid
+        self.code = code
         self._session = requests.Session()
         self._session.trust_env = False  # a proxy has no business between us and loopback
         self._session.headers["Authorization"] = f"Bearer {token}"
@@ -66,7 +69,7 @@ def find(data: Path | None = None) -> Driver | None:
     if about is None or not _lives(about["pid"]):
         return None
     try:
-        driver = Driver(about["url"], (folder / "token").read_text(), about["pid"])
+        driver = Driver(about["url"], (folder / "token").read_text(), about["pid"], about["code"])
         driver.ask("GET", "/pid", timeout_s=5.0)
     except (DriverError, OSError):
         return None
@@ -77,7 +80,9 @@ def connect(data: Path | None = None) -> Driver:
     """The driver of this data folder, started in the background if there is none. Raises `DriverError`."""
     folder = (data or settings.data_dir()) / "driver"
     if (driver := find(data)) is not None:
-        return driver
+        if driver.code == fingerprint():
+            return driver
+        _make_way(driver, data)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         log = open(folder / "driver.log", "ab")  # noqa: SIM115 - the child's
@@ -95,6 +100,14 @@ def connect(data: Path | None = None) -> Driver:
             break
         time.sleep(0.05)
     raise DriverError(f"the driver did not start; its log ends: {_tail(folder, started_at)}")
+
+
+def _make_way(driver: Driver, data: Path | None) -> None:
+    """End a driver whose code has been edited since; not while it measures."""
+    trial = driver.ask("GET", "/status")["trial"]
+    if trial is not None:
+        raise Busy(f"{trial['id']} is running in a driver with older code; wait for its end, or make down")
+    end(data)
 
 
 def _start(data: Path, log: Any) -> subprocess.Popen[bytes]:

@@ -36,6 +36,7 @@ from imqueue.servers import Server, ServerError, ServerMissing
 from imqueue.servers.guard import Guard
 from imqueue.servers.prometheus import Prometheus
 from imqueue.store import write_json
+from imqueue.version import fingerprint
 from imqueue.workload import BadInput
 
 STOP_TRIAL_MAX_S = 20.0
@@ -161,6 +162,7 @@ class Driver:
         self.folder = data / "driver"
         self._end = threading.Event()
         self._guard = Guard()
+        self._code = fingerprint()
 
     def run(self) -> None:
         """Serve until asked to end. Raises `Taken` when this data folder has a driver already."""
@@ -198,7 +200,8 @@ class Driver:
         warm_forkserver(self._guard)
         watching = threading.Thread(target=self._wait_for_end, args=(server, runner), name="end")
         watching.start()
-        write_json(self.folder / "driver.json", {"pid": os.getpid(), "url": f"http://127.0.0.1:{port}"})
+        about = {"pid": os.getpid(), "url": f"http://127.0.0.1:{port}", "code": self._code}
+        write_json(self.folder / "driver.json", about)
         try:
             server.run(sockets=[listener])
         finally:

@@ -106,8 +106,10 @@ class Trial:
 
         name = f"{self._status['workload']['backend']} {'flow' if self.rate_hz else 'sum'}"
         layout = "{desc} {percentage:3.0f}%|{bar:30}| {elapsed}{postfix}"
-        quiet = {} if progress else {"disable": True}  # said only then: TQDM_DISABLE must hold where it is not
-        with tqdm(total=100, desc=name, bar_format=layout, leave=False, **quiet) as bar:
+        options: dict[str, Any] = {"total": 100, "desc": name, "bar_format": layout, "leave": False}
+        if not progress:
+            options["disable"] = True  # said only here, so that TQDM_DISABLE holds where it is not
+        with tqdm(**options) as bar:
             while not (status := self.status())["finished"]:
                 bar.n = round(100 * status["done"] / status["total"], 1)
                 bar.set_postfix_str(f"{status['state']}, {status['popped']:,} popped")

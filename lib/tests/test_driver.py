@@ -210,10 +210,20 @@ def test_when_the_driver_is_killed_nothing_of_ours_is_left_and_the_next_one_star
     assert notebook.run("redis_list", messages=1000, progress=False).passed
 
 
+def test_a_driver_with_older_code_makes_way(data: Path) -> None:
+    old = client.connect()
+    about = data / "driver" / "driver.json"
+    about.write_text(json.dumps({**json.loads(about.read_text()), "code": "older"}))
+    new = client.connect()
+
+    assert new.pid != old.pid
+    assert not psutil.pid_exists(old.pid)
+
+
 def test_a_stale_address_is_no_obstacle(data: Path) -> None:
     folder = data / "driver"
     folder.mkdir()
-    (folder / "driver.json").write_text(json.dumps({"pid": os.getpid(), "url": "http://127.0.0.1:9"}))
+    (folder / "driver.json").write_text(json.dumps({"pid": os.getpid(), "url": "http://127.0.0.1:9", "code": ""}))
     (folder / "token").write_text("old")
     assert client.connect().ask("GET", "/status")["trial"] is None
 

@@ -1,8 +1,7 @@
-"""psycopg: INSERT of one, COPY of a batch; DELETE ... SKIP LOCKED ... RETURNING; COMMIT settles it."""
+"""psycopg: INSERT of one, or of a batch as an array; DELETE ... SKIP LOCKED ... RETURNING; COMMIT settles it."""
 
 from __future__ import annotations
 
-import struct
 import time
 from typing import Any
 
@@ -10,7 +9,6 @@ import psycopg
 
 WAIT_S = 0.1
 POLL_MIN_S, POLL_MAX_S = 0.0005, 0.005
-HEAD, ROW, END = b"PGCOPY\n\xff\r\n\0" + bytes(8), struct.Struct(">hi"), b"\xff\xff"
 TABLE = """
 CREATE TABLE {} (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, body bytea NOT NULL) WITH (
     autovacuum_vacuum_threshold = 5000, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_cost_delay = 0)"""
@@ -43,15 +41,13 @@ class Producer:
     def __init__(self, url: str, queue: str, durability: str) -> None:
         self.cursor = connect(url, durability).cursor(binary=True)
         self.insert = f"INSERT INTO {queue} (body) VALUES (%b)".encode()
-        self.copy = f"COPY {queue} (body) FROM STDIN (FORMAT binary)".encode()
+        self.insert_all = f"INSERT INTO {queue} (body) SELECT unnest(%b::bytea[])".encode()
 
     def put(self, bodies: list[bytes]) -> None:
         if len(bodies) == 1:
             self.cursor.execute(self.insert, bodies, prepare=True)
-            return
-        rows = b"".join([part for body in bodies for part in (ROW.pack(1, len(body)), body)])
-        with self.cursor.copy(self.copy) as copy:
-            copy.write(HEAD + rows + END)
+        else:
+            self.cursor.execute(self.insert_all, (bodies,), prepare=True)
 
 
 class Consumer:

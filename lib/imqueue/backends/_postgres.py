@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import struct
-from collections.abc import Sequence
 from typing import Any, TypeVar
 
 import psycopg
@@ -18,10 +16,6 @@ CONNECT_MAX_S = 10
 NAME_MAX_BYTES = 63  # PostgreSQL cuts longer names silently, and two queues would be one
 VERSION_MIN = 13  # for pg_current_snapshot; SKIP LOCKED came with 9.5, COMMIT AND CHAIN with 12
 WAL_CYCLES = 3  # an asynchronous commit is written and flushed within so many wal_writer_delay
-
-COPY_HEAD = b"PGCOPY\n\xff\r\n\0" + bytes(8)  # the binary format: no flags, no extension
-COPY_ROW = struct.Struct(">hi")  # one column, of so many bytes
-COPY_END = b"\xff\xff"
 
 COLUMNS = [("id", "bigint"), ("body", "bytea")]
 SHAPE = """
@@ -133,13 +127,6 @@ def guarantees(settings: dict[str, str]) -> Guarantees:
         source="pg_settings, as this session sees them",
         settings=settings,
     )
-
-
-def rows(bodies: Sequence[bytes]) -> bytes:
-    """`bodies` as COPY reads them."""
-    heads = {size: COPY_ROW.pack(1, size) for size in set(map(len, bodies))}
-    parts = [part for body in bodies for part in (heads[len(body)], body)]
-    return b"".join([COPY_HEAD, *parts, COPY_END])
 
 
 def words(error: psycopg.Error) -> str:

@@ -32,17 +32,17 @@ from imqueue.backends._postgres import (
     guarantees,
     make_table,
     read_settings,
-    rows,
     words,
     writes_safely,
 )
 
 POLL_MIN_S = 0.0005
 POLL_MAX_S = 0.005  # an idle worker asks this often, which is the most that polling adds to a latency
+ARRAY_MAX_BYTES = 64 * 1024 * 1024  # an array ends at 1 GB; long before that a round trip for each body is nothing
 SIZE_MAX_BYTES = 256 * 1024 * 1024  # a field ends at 1 GB, but that takes longer than a wait here may last
 
 INSERT = "INSERT INTO {queue} (body) VALUES (%b)"
-COPY = "COPY {queue} (body) FROM STDIN (FORMAT binary)"
+INSERT_ALL = "INSERT INTO {queue} (body) SELECT unnest(%b::bytea[])"  # in the order of the array
 TAKE = """
 DELETE FROM {queue} WHERE id = ANY(ARRAY(
     SELECT id FROM {queue} ORDER BY id LIMIT {batch} FOR UPDATE SKIP LOCKED
@@ -60,7 +60,7 @@ class Postgres(Backend):
     """A handle is one connection, and one more for each further batch that it holds at the same time."""
 
     declares = Declares(
-        built_on="one PostgreSQL table: COPY, DELETE … SKIP LOCKED, COMMIT",
+        built_on="one PostgreSQL table: INSERT … unnest, DELETE … SKIP LOCKED, COMMIT",
         durabilities=(Durability.DELAYED, Durability.FLUSHED),
         delivery="at least once",
         settles="batch",
@@ -78,9 +78,10 @@ class Postgres(Backend):
         self._holding: list[Session] = []
         table = Identifier(queue)
         # In a statement with parameters a % of the name would be taken for one.
-        self._insert = SQL(INSERT).format(queue=table).as_string().replace("%", "%%").replace("(%%b)", "(%b)")
-        self._copy, self._depth = (SQL(each).format(queue=table) for each in (COPY, DEPTH))
+        named = SQL(table.as_string().replace("%", "%%"))
+        self._insert, self._insert_all = (SQL(each).format(queue=named) for each in (INSERT, INSERT_ALL))
         self._take = SQL(TAKE).format(queue=table, batch=Literal(batch))
+        self._depth = SQL(DEPTH).format(queue=table)
 
     def open(self) -> None:
         self.close()
@@ -120,10 +121,12 @@ class Postgres(Backend):
         session = self._session(doing)
         try:
             if len(bodies) == 1:
-                session.cursor.execute(self._insert, (bodies[0],), prepare=True)
+                session.cursor.execute(self._insert, bodies, prepare=True)
+            elif sum(map(len, bodies)) <= ARRAY_MAX_BYTES:
+                session.cursor.execute(self._insert_all, (list(bodies),), prepare=True)
             else:
-                with session.cursor.copy(self._copy) as copy:
-                    copy.write(rows(bodies))
+                with session.connection.transaction():
+                    session.cursor.executemany(self._insert, [(body,) for body in bodies])
         except psycopg.Error as error:
             raise self._failure(doing, session, error) from error
         self._idle.append(session)
@@ -140,7 +143,7 @@ class Postgres(Backend):
         return found
 
     def ack(self, messages: Sequence[Message]) -> None:
-        receipts = {message.receipt for message in messages}
+        receipts = {receipt for _, receipt in messages}
         whole = [session for session in self._holding if session.held <= receipts]
         if sum(len(session.held) for session in whole) != len(receipts):
             raise BackendError(
