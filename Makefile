@@ -21,8 +21,8 @@ report: env servers  ## data/report/index.html: every backend compared on this m
 lab: env servers  ## JupyterLab on the notebooks, on this machine only, with a token
 	$(BIN)/python -m jupyterlab notebooks --ServerApp.ip=127.0.0.1 $(if $(filter 0,$(shell id -u)),--allow-root)
 
-backends: env  ## the table of backends: what each promises, and why one is missing
-	$(IMQUEUE) backends
+backends: env  ## the table of backends: what each promises, and why one is missing (MARKDOWN=1)
+	$(IMQUEUE) backends $(if $(MARKDOWN),--markdown)
 
 up: env servers  ## the driver, its servers and Prometheus, running in the background
 	$(IMQUEUE) up

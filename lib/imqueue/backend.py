@@ -59,7 +59,8 @@ class Declares:
     """What a backend is, known without a server. README's table and the contract tests read it.
 
     `settles`: "each" (any subset can be acked), "batch" (only all that one `get` returned), "none" (`get` removes).
-    `wakes_by`: how a waiting `get` learns of a message, in words. `server`: the kind in ``servers/``, None: no server.
+    `wakes_by`: how a waiting `get` learns of a message, in words. `unacked_returns`: when a message that was got and not
+    acked comes back, as far as that can be said without a server. `server`: the kind in ``servers/``, None: no server.
     `in_process`: handles of one queue must live in one process, so a trial runs its loops as threads.
     """
 
@@ -69,6 +70,7 @@ class Declares:
     settles: Literal["each", "batch", "none"]
     fifo: bool
     wakes_by: str
+    unacked_returns: Literal["never", "when its holder's connection ends", "when its lease ends"]
     size_max_bytes: int | None
     server: str | None = None
     in_process: bool = False

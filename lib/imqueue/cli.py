@@ -8,9 +8,9 @@ import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
-from imqueue import client, notebook
+from imqueue import client, notebook, registry
 from imqueue.client import Busy, DriverError
-from imqueue.workload import BadInput, Workload, choose
+from imqueue.workload import BadInput, choose
 
 
 class Parser(argparse.ArgumentParser):
@@ -30,6 +30,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _say(error, 3)
     except KeyboardInterrupt:
         return _say("interrupted", 130)
+    except BrokenPipeError:  # whoever read our output has seen enough
+        sys.stdout = None  # type: ignore[assignment]  # or Python would complain once more at its end
+        return 0
 
 
 def _say(error: object, code: int) -> int:
@@ -46,7 +49,8 @@ def _run(arguments: list[str]) -> int:
     run = commands.add_parser("run", help="one trial: imqueue run redis_list rate_hz=2000 duration_s=10")
     run.add_argument("backend")
     run.add_argument("parameters", nargs="*", metavar="name=value", help="fields of imqueue.Workload")
-    commands.add_parser("backends", help="what each backend promises, and which are here")
+    backends = commands.add_parser("backends", help="what each backend promises, and which are here")
+    backends.add_argument("--markdown", action="store_true", help="as README's table, without asking for servers")
     commands.add_parser("up", help="start the driver and all servers, in the background")
     commands.add_parser("down", help="end the driver and everything it owns")
     commands.add_parser("status", help="what is running")
@@ -71,7 +75,6 @@ def _report(chosen: argparse.Namespace) -> int:
 
 def _run_trial(chosen: argparse.Namespace) -> int:
     parameters = dict(_parameter(each) for each in chosen.parameters)
-    Workload.of({"backend": chosen.backend, **parameters})
     result = notebook.run(chosen.backend, **parameters)
     print(result.verdict())
     return 0 if result.passed else 1
@@ -87,11 +90,26 @@ def _parameter(text: str) -> tuple[str, Any]:
         return name, value
 
 
-def _backends(_: argparse.Namespace) -> int:
+def _backends(chosen: argparse.Namespace) -> int:
+    if chosen.markdown:
+        print(markdown_table())
+        return 0
     for name, row in notebook.backends().iterrows():
         print(f"{name}: {'here' if row['here'] == 'yes' else 'missing: ' + row['here']}")
-        print(f"  {row['built on']}; {row['delivery']}; durability {row['durability']}; {row['wakes by']}")
+        if row["built on"]:
+            durability, returns = row["durability"], row["unacked returns"]
+            print(f"  {row['built on']}")
+            print(f"  {row['delivery']}, settles {row['settles']}, unacked returns {returns}; {durability}")
     return 0
+
+
+def markdown_table() -> str:
+    """All backends and what they declare, as README has it; needs no server."""
+    rows = {name: registry.describe(registry.load(name).declares) for name in registry.names()}
+    columns = list(next(iter(rows.values())))
+    lines = [["backend", *columns], ["---"] * (len(columns) + 1)]
+    lines += [[f"`{name}`", *row.values()] for name, row in rows.items()]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def _up(_: argparse.Namespace) -> int:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from imqueue import client, registry
 from imqueue.backend import Backend, BackendError, Durability
-from imqueue.workload import BadInput
+from imqueue.workload import BadInput, Workload, choose
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -124,6 +124,8 @@ def start(backend: str, **workload: Any) -> Trial:
 
     Raises `BadInput` for a value that is not allowed and `Busy` while another trial runs; nothing is started then.
     """
+    choose("backend", backend, registry.names())
+    Workload.of({"backend": backend, **workload})
     driver = client.connect()
     return Trial(driver, driver.ask("POST", "/trials", {"backend": backend, **workload}))
 
@@ -176,17 +178,9 @@ def backends() -> pd.DataFrame:
 
 def _promises(name: str) -> dict[str, str]:
     try:
-        declares = registry.load(name).declares
+        return registry.describe(registry.load(name).declares)
     except BackendError:
         return {}
-    return {
-        "built on": declares.built_on,
-        "delivery": declares.delivery,
-        "settles": declares.settles,
-        "durability": ", ".join(declares.durabilities),
-        "in order": "yes" if declares.fifo else "no",
-        "wakes by": declares.wakes_by,
-    }
 
 
 def server_url(backend: str, durability: str | None = None) -> str:

@@ -6,7 +6,7 @@ import importlib
 import inspect
 from pathlib import Path
 
-from imqueue.backend import Backend, BackendError, Inline
+from imqueue.backend import Backend, BackendError, Declares, Inline
 from imqueue.workload import choose
 
 Loaded = type[Backend] | type[Inline]
@@ -39,3 +39,16 @@ def load(name: str) -> Loaded:
     if len(found) != 1:
         raise BackendError(f"backends/{name}.py must define one backend, it defines {len(found)}")
     return found[0]
+
+
+def describe(declares: Declares) -> dict[str, str]:
+    """What a backend declares, in words: a row of README's table and of `imqueue.backends()`."""
+    return {
+        "built on": declares.built_on,
+        "delivery": declares.delivery,
+        "settles": {"none": "removes on get", "batch": "a whole batch", "each": "each"}[declares.settles],
+        "durability": ", ".join(declares.durabilities),
+        "in order": "yes" if declares.fifo else "no",
+        "a worker wakes by": declares.wakes_by,
+        "unacked returns": declares.unacked_returns,
+    }

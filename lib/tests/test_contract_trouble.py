@@ -42,6 +42,9 @@ def test_a_class_of_durability_that_is_not_offered_is_refused_by_a_sentence(hand
             handles.loaded("", handles.queue, durability=durability, batch=1)
 
 
+RETURNS = {None: "never", 0.0: "when its holder's connection ends"}
+
+
 def test_what_is_guaranteed_now_agrees_with_what_is_declared(handles: Handles) -> None:
     declares = handles.loaded.declares
     for durability in declares.durabilities:
@@ -51,6 +54,7 @@ def test_what_is_guaranteed_now_agrees_with_what_is_declared(handles: Handles) -
         assert now.fifo == declares.fifo
         assert (now.redelivers_after_s is not None) == declares.at_least_once
         assert now.lease_s is None or declares.at_least_once
+        assert declares.unacked_returns == RETURNS.get(now.redelivers_after_s, "when its lease ends")
         assert declares.server is None or now.settings
         if durability is Durability.MEMORY:
             assert now.survives_power_loss is False

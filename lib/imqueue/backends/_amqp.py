@@ -110,22 +110,26 @@ class Link:
             raise self._fail(f"RabbitMQ sent what AMQP does not allow: {error!r}") from error
         return True
 
-    def publication(self, routing_key: str, properties: BasicProperties, bodies: Sequence[bytes]) -> bytes:
-        """The frames that publish `bodies` to the default exchange. `mandatory`: one without a queue comes back."""
-        publish = frame(Basic.Publish(exchange="", routing_key=routing_key, mandatory=True))
-        starts: dict[int, bytes] = {}
-        frames: list[bytes] = []
+    def publish_to(self, queue: str, properties: BasicProperties) -> None:
+        """Where, and how, `publish` publishes. A message whose queue is gone comes back."""
+        self._publish = frame(Basic.Publish(exchange="", routing_key=queue, mandatory=True))
+        self._properties = properties
+        self._starts: dict[int, bytes] = {}
+
+    def publish(self, bodies: Sequence[bytes]) -> None:
+        """All in one write, unconfirmed."""
+        starts, frames = self._starts, []
         most = self._body_max_bytes
         for body in bodies:
             size_bytes = len(body)
             if size_bytes not in starts:
-                starts[size_bytes] = publish + Header(CHANNEL, size_bytes, properties).marshal()
+                starts[size_bytes] = self._publish + Header(CHANNEL, size_bytes, self._properties).marshal()
             frames.append(starts[size_bytes])
             if size_bytes <= most:
                 frames.append(Body(CHANNEL, body).marshal() if body else b"")
             else:
                 frames.extend(Body(CHANNEL, body[at : at + most]).marshal() for at in range(0, size_bytes, most))
-        return b"".join(frames)
+        self.send(b"".join(frames))
 
     def close(self) -> None:
         """Say good-bye if the link lives; safe twice."""

@@ -35,6 +35,7 @@ class Memory(Backend):
         settles="none",
         fifo=True,
         wakes_by="a lock of the operating system: at once",
+        unacked_returns="never",
         size_max_bytes=None,
         in_process=True,
     )

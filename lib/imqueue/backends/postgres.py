@@ -66,6 +66,7 @@ class Postgres(Backend):
         settles="batch",
         fifo=True,  # within one producer; the commits of several may overtake one another
         wakes_by=f"polling every {POLL_MIN_S * 1e3:g} to {POLL_MAX_S * 1e3:g} ms",
+        unacked_returns="when its holder's connection ends",
         size_max_bytes=SIZE_MAX_BYTES,
         server="postgres",
     )

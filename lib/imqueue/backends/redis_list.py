@@ -28,6 +28,7 @@ class RedisList(RedisBackend):
         settles="none",
         fifo=True,
         wakes_by="BLMPOP: the server answers when a message comes",
+        unacked_returns="never",
         size_max_bytes=BODY_MAX_BYTES,
         server="redis",
     )

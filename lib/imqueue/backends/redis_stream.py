@@ -47,6 +47,7 @@ class RedisStream(RedisBackend):
         settles="each",
         fifo=True,
         wakes_by="XREADGROUP BLOCK: the server answers when a message comes",
+        unacked_returns="when its lease ends",
         size_max_bytes=BODY_MAX_BYTES,
         server="redis",
     )

@@ -17,6 +17,7 @@ class Simple(Inline):
         settles="none",
         fifo=True,
         wakes_by="nobody waits: the handler is called",
+        unacked_returns="never",
         size_max_bytes=None,
         in_process=True,
     )

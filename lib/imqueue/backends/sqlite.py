@@ -86,6 +86,7 @@ class Sqlite(Backend):
         settles="each",
         fifo=True,
         wakes_by=f"polling every {POLL_MIN_S * 1000:g} to {POLL_MAX_S * 1000:g} ms",
+        unacked_returns="when its lease ends",
         size_max_bytes=1_000_000_000 - 7,  # SQLITE_MAX_LENGTH is of a row, whose header takes 7
     )
 

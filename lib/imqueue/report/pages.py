@@ -58,7 +58,13 @@ def _completed(page: str, back: str | None, notice: str | None, closing: str) ->
         head = f'<p class="back"><a href="{escape(back)}">← The report</a> · {escape(subject)}</p>'
     if notice:
         head += f'<p class="notice" role="alert">{notice if isinstance(notice, Html) else escape(notice)}</p>'
-    main.insert(0, BeautifulSoup(head + _contents(soup, main), "html.parser"))
+    contents = BeautifulSoup(_contents(main), "html.parser")
+    title = main.select_one(".jp-Cell:has(h1)")
+    if title:
+        title.insert_after(contents)
+    else:
+        main.insert(0, contents)
+    main.insert(0, BeautifulSoup(head, "html.parser"))
     return str(soup)
 
 
@@ -72,7 +78,7 @@ def _align(main: Tag) -> None:
                     aligned["class"] = "number"
 
 
-def _contents(soup: BeautifulSoup, main: Tag) -> str:
+def _contents(main: Tag) -> str:
     """A table of contents of the second and third level, whose targets get ids of their own."""
     items = []
     for index, heading in enumerate(main.select("h2, h3")):
