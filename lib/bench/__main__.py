@@ -9,17 +9,21 @@ from __future__ import annotations
 import argparse
 import statistics
 import sys
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import imqueue as imq
 from bench import pair
 from imqueue import registry
 from imqueue.backend import Backend
+from imqueue.notebook import Trial
 from imqueue.workload import BadInput, choose
 
 RATIO_MIN = 0.8
+BUSY_MAX_S = 120.0  # how long to wait for somebody else's trial to end
 TARGETS_HZ = {("redis_list", "memory", 1000): 700_000.0, ("rabbitmq", "delayed", 1000): 15_000.0}
 ROW = "{:<14}{:<10}{:>6}{:>14}{:>14}{:>8}  {:<14}{}"
 
@@ -83,9 +87,8 @@ def measure(cell: Cell, pairs: int, seconds_s: float) -> Cell:
 
 def harness_rate_hz(cell: Cell, bare_hz: float, seconds_s: float) -> float:
     """Of a sum of as many messages as the bare loop moved. Raises `Failed` where its audit did not pass."""
-    result = imq.run(
+    trial = start_when_free(
         cell.backend,
-        progress=False,
         messages=max(cell.batch, round(bare_hz * seconds_s)),
         batch=cell.batch,
         durability=cell.durability,
@@ -93,9 +96,22 @@ def harness_rate_hz(cell: Cell, bare_hz: float, seconds_s: float) -> float:
         size_bytes=pair.SIZE_BYTES,
         time_max_s=4 * seconds_s,
     )
+    result = trial.wait(progress=False)
     if result.rate_hz is None or not result.passed:
         raise pair.Failed(result.verdict())
     return result.rate_hz
+
+
+def start_when_free(backend: str, **workload: Any) -> Trial:
+    """Only one trial runs on a machine at a time. Raises `imqueue.Busy` where the other one does not end."""
+    deadline = time.monotonic() + BUSY_MAX_S
+    while True:
+        try:
+            return imq.start(backend, **workload)
+        except imq.Busy:
+            if time.monotonic() > deadline:
+                raise
+        time.sleep(0.5)
 
 
 def verdict(measured: Sequence[Cell]) -> list[str]:
@@ -107,8 +123,8 @@ def verdict(measured: Sequence[Cell]) -> list[str]:
             best = statistics.median(cell.harness_hz)
             word = "kept" if best >= least else "missed"
             lines.append(f"{cell.backend}, {cell.durability}, batch {cell.batch}: {least:,.0f}/s {word} ({best:,.0f})")
-    under = [cell for cell in measured if cell.ratios and statistics.median(cell.ratios) < RATIO_MIN]
-    lines.append(f"{len(measured) - len(under)} of {len(measured)} at {RATIO_MIN} of the bare client or above")
+    kept = [cell for cell in measured if cell.ratios and statistics.median(cell.ratios) >= RATIO_MIN]
+    lines.append(f"{len(kept)} of {len(measured)} at {RATIO_MIN} of the bare client or above")
     return lines
 
 

@@ -98,12 +98,12 @@ def audit(
     return result, latencies
 
 
-def _attempts(producers: Sequence[NDArray[np.void]]) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+def _attempts(producers: Sequence[NDArray[np.void]]) -> tuple[NDArray[np.uint8], NDArray[np.uint16]]:
     """For every integer from 0 to the greatest attempted: the outcome of its put (0: none), and its producer."""
     last = [records["first"] + (records["n"] - np.uint64(1)) * records["step"] for records in producers]
     size = max((int(each.max()) for each in last if len(each)), default=0) + 1
     state = np.zeros(size, dtype=np.uint8)
-    producer_of = np.zeros(size, dtype=np.uint8)
+    producer_of = np.zeros(size, dtype=np.uint16)
     for index, records in enumerate(producers):
         at_once = CHUNK // int(records["n"].max()) + 1 if len(records) else 1
         for start in range(0, len(records), at_once):
@@ -166,13 +166,13 @@ def _reordered(
     workers: Mapping[str, tuple[NDArray[np.void], RowChunks]],
     state: NDArray[np.uint8],
     counts: NDArray[np.uint16],
-    producer_of: NDArray[np.uint8],
+    producer_of: NDArray[np.uint16],
     trial: int,
     result: Audit,
 ) -> int:
     """First deliveries, within one worker, of a producer's integer after a later one of its own."""
     later = _redeliveries(workers, counts, trial)
-    producers_n = int(producer_of.max()) + 1 if len(producer_of) else 0
+    producers_n = int(producer_of.max()) + 1
     found: list[int] = []
     for name, (_, chunks) in workers.items():
         highest = np.full(producers_n, -1, dtype=np.int64)

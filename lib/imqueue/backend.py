@@ -59,7 +59,7 @@ class Declares:
     """What a backend is, known without a server. README's table and the contract tests read it.
 
     `settles`: "each" (any subset can be acked), "batch" (only all that one `get` returned), "none" (`get` removes).
-    `wakes_by`: how a waiting `get` learns of a message, in words. `unacked_returns`: when a message that was got and not
+    `wakes_by`: how a waiting `get` learns of a message, in words. `unacked_returns`: when one that was got and not
     acked comes back, as far as that can be said without a server. `server`: the kind in ``servers/``, None: no server.
     `in_process`: handles of one queue must live in one process, so a trial runs its loops as threads.
     """

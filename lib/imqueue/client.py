@@ -69,7 +69,7 @@ def find(data: Path | None = None) -> Driver | None:
     if about is None or not _lives(about["pid"]):
         return None
     try:
-        driver = Driver(about["url"], (folder / "token").read_text(), about["pid"], about["code"])
+        driver = Driver(about["url"], (folder / "token").read_text(), about["pid"], about.get("code", ""))
         driver.ask("GET", "/pid", timeout_s=5.0)
     except (DriverError, OSError):
         return None

@@ -19,6 +19,7 @@ from imqueue.exporter import Source
 from imqueue.ledger import PID, STATE, THREAD, Page, State
 from imqueue.load import Post
 from imqueue.servers.guard import Guard
+from imqueue.workload import BadInput
 
 END_MAX_S = 5.0  # how long the kernel may take to end a killed process
 
@@ -149,8 +150,16 @@ class Crew:
         late = ", ".join(member.post.name for member in members if member.state < State.OPEN)
         raise CrewError("backend", f"not connected within {timeout_s:g} s: {late}")
 
+    def wait_until_left(self, role: str, rank: int, timeout_s: float) -> None:
+        """Wait until all of this rank and above have ended. Raises `BadInput` when they take longer."""
+        deadline = time.monotonic() + timeout_s
+        while any(member.state < State.ENDED for member in self.of(role) if member.post.rank >= rank):
+            if time.monotonic() > deadline:
+                raise BadInput(f"{role}s that were asked to leave are still at work after {timeout_s:g} s; try again")
+            time.sleep(0.005)
+
     def of(self, role: str) -> list[Member]:
-        return [member for member in self.members if member.post.role == role]
+        return [member for member in list(self.members) if member.post.role == role]
 
     def raise_errors(self) -> None:
         """Raises the first `CrewError` of any member."""

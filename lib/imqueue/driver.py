@@ -109,19 +109,21 @@ def make_app(runner: Runner, fleet: Fleet, exporter: Exporter, token: str, end: 
 
     @app.get("/trials/{trial_id}")
     def read(trial_id: str) -> dict[str, Any]:
-        return runner.find(trial_id).status()
+        return runner.status(trial_id)
 
     @app.patch("/trials/{trial_id}")
     def change(trial_id: str, wanted: Change) -> dict[str, Any]:
-        trial = runner.find(trial_id)
+        trial = runner.running(trial_id)
+        if trial is None:
+            raise BadInput(f"{trial_id} has ended: nothing can be changed any more")
         trial.change(wanted.rate_hz, wanted.producers, wanted.workers)
         return trial.status()
 
     @app.post("/trials/{trial_id}/stop")
     def stop(trial_id: str) -> dict[str, Any]:
-        trial = runner.find(trial_id)
-        trial.stop()
-        return trial.status()
+        if (trial := runner.running(trial_id)) is not None:
+            trial.stop()
+        return runner.status(trial_id)
 
     @app.post("/end", status_code=202)
     def end_driver() -> dict[str, int]:

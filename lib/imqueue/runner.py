@@ -26,11 +26,11 @@ class Unknown(Exception):
 
 
 class Runner:
-    """Thread-safe. Remembers the trials that it ran."""
+    """Thread-safe. Of the trials that it ran it remembers what they came to, not their ledgers and processes."""
 
     def __init__(self, data: Path, fleet: Fleet, exporter: Exporter, guard: Guard) -> None:
         self._data, self._fleet, self._exporter, self._guard = data, fleet, exporter, guard
-        self._trials: dict[str, Trial] = {}
+        self._ended: dict[str, dict[str, Any]] = {}
         self._current: Trial | None = None
         self._lock = threading.Lock()
 
@@ -42,7 +42,7 @@ class Runner:
         workload = Workload.of(parameters)
         admission.check(workload)
         with self._lock:
-            if self._current is not None and not self._current.finished.is_set():
+            if self._current is not None:
                 raise Busy(f"{self._current.id} is running; stop it or wait for its end")
             if reason := why_missing(workload.backend) or servers.load("prometheus").missing():
                 raise BackendError(f"{workload.backend} cannot run here: {reason}")
@@ -56,29 +56,40 @@ class Runner:
             except BaseException:
                 lock.release()
                 raise
-            self._trials[trial.id] = self._current = trial
+            self._current = trial
         threading.Thread(target=self._run, args=(trial, lock), name=trial.id).start()
         return trial
 
-    @staticmethod
-    def _run(trial: Trial, lock: FileLock) -> None:
+    def _run(self, trial: Trial, lock: FileLock) -> None:
         try:
             trial.run()
         finally:
             lock.release()
+            trial.finished.set()
+            with self._lock:
+                self._ended[trial.id] = trial.status()
+                self._current = None
 
-    def find(self, trial_id: str) -> Trial:
-        """Raises `Unknown`."""
-        trial = self._trials.get(trial_id)
-        if trial is None:
+    def status(self, trial_id: str) -> dict[str, Any]:
+        """What there is to say of a trial, running or ended. Raises `Unknown`."""
+        with self._lock:
+            trial, ended = self._current, self._ended.get(trial_id)
+        if trial is not None and trial.id == trial_id:
+            return trial.status()
+        if ended is None:
             raise Unknown(f"this driver has run no trial {trial_id!r}")
-        return trial
+        return ended
+
+    def running(self, trial_id: str) -> Trial | None:
+        """This trial, while it runs; None when it has ended. Raises `Unknown`."""
+        self.status(trial_id)
+        trial = self._current
+        return trial if trial is not None and trial.id == trial_id else None
 
     @property
     def current(self) -> Trial | None:
         """The trial that runs now."""
-        trial = self._current
-        return trial if trial is not None and not trial.finished.is_set() else None
+        return self._current
 
     def stop(self, timeout_s: float) -> None:
         """Stop what runs and wait for its record."""

@@ -21,7 +21,7 @@ from imqueue.crew import Crew, CrewError
 from imqueue.exporter import Exporter, Source
 from imqueue.facts import Facts, Window
 from imqueue.fleet import Fleet, has_ended
-from imqueue.ledger import WARM_N, State
+from imqueue.ledger import MESSAGES_N, WARM_N, State
 from imqueue.load import Post
 from imqueue.message import new_trial_number
 from imqueue.pace import GRACE_NS
@@ -90,7 +90,10 @@ class Trial:
         return self._facts.error
 
     def run(self) -> None:
-        """From start to end; never raises. How it went stands in `state`, `error` and the trial's folder."""
+        """From start to end; never raises. How it went stands in `state`, `error` and the trial's folder.
+
+        `finished` is for the caller to set, once the next trial may start.
+        """
         try:
             with self._timed("setup_s", "setting up"):
                 self._set_up()
@@ -109,7 +112,6 @@ class Trial:
             self._fail(f"the harness failed: {error!r}")
         finally:
             self._end()
-            self.finished.set()
 
     @contextlib.contextmanager
     def _timed(self, name: str, state: str) -> Iterator[None]:
@@ -225,6 +227,9 @@ class Trial:
                 held = tally.received - tally.popped
                 missing = tally.pushed - (tally.received - tally.redelivered)
                 unsure = tally.uncertain
+            # A batch that is being worked on is in nobody's totals yet.
+            in_hand = sum(member.page[MESSAGES_N] for member in self._crew.of("worker")) > tally.received
+            started_ns = time.monotonic_ns() if in_hand else started_ns
             quiet_s = (time.monotonic_ns() - max(tally.last_received_ns, started_ns)) / 1e9
             patience_s = facts.workload.lease_s if held and facts.declares.at_least_once else 0.0
             if (missing <= 0 and held == 0 and unsure == 0) or quiet_s > QUIET_S + patience_s:

@@ -9,13 +9,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 import redis
 
 from imqueue import client, notebook, registry, store
 from imqueue.backend import Durability, Inline
 from imqueue.fleet import why_missing
+from imqueue.ledger import PID, STATE, Page, State
 from imqueue.message import HEADER
 from imqueue.result import Result
 from imqueue.settings import servers_required
@@ -116,6 +116,37 @@ def test_a_flow_changes_while_it_runs_and_loses_nothing() -> None:
     assert {"rate", "workers", "producers"} <= {each["kind"] for each in result.events}
 
 
+def test_workers_that_are_sent_away_and_called_back_are_as_many_as_asked_for() -> None:
+    trial = running(duration_s=6, workers=3, work_s=0.01, batch=20)
+    time.sleep(0.5)
+    trial.workers = 1
+    trial.workers = 3
+    time.sleep(1)
+    folder = Path(trial.status()["folder"]) / "live" / "ledger"
+    states = [Page(folder, path.stem)[STATE] for path in folder.glob("worker-*.batches")]
+    trial.stop()
+    result = trial.wait(progress=False)
+
+    assert sum(state < State.ENDED for state in states) == 3
+    sound(result)
+
+
+def test_a_trial_that_is_stopped_before_it_measures_ends_at_once_and_is_told_so() -> None:
+    trial = notebook.start(here("redis_list"), rate_hz=200, duration_s=60, warmup_messages=100)
+    trial.stop()
+    trial.stop()
+    result = trial.wait(progress=False)
+
+    assert result.info["state"] == "stopped"
+    assert result.info["counts"]["due"] == result.info["counts"]["attempted"] == 0
+
+
+def test_a_drain_waits_for_a_worker_at_its_last_batch() -> None:
+    result = notebook.run(here("redis_list"), **{**BRIEF, "work_s": 0.06, "batch": 100, "rate_hz": 60})
+    assert result.info["audit"]["lost"] == 0
+    assert result.info["audit"]["received"] == result.info["counts"]["pushed"] == 90
+
+
 def test_work_keeps_a_worker_busy_and_shows_as_overload() -> None:
     result = notebook.run(here("redis_list"), **{**BRIEF, "work_s": 0.004})
     assert result.info["audit"]["passed"]
@@ -180,9 +211,8 @@ def test_a_server_that_dies_ends_the_trial_with_the_reason_and_the_next_one_runs
 
 def test_a_worker_that_is_killed_makes_the_trial_invalid() -> None:
     trial = running(duration_s=30)
-    children = psutil.Process(client.connect().pid).children(recursive=True)
-    forked = [each for each in children if any("forkserver" in word for word in each.cmdline())]
-    os.kill(max(forked, key=lambda each: (each.create_time(), each.pid)).pid, signal.SIGKILL)
+    page = Page(Path(trial.status()["folder"]) / "live" / "ledger", "worker-0")
+    os.kill(page[PID], signal.SIGKILL)
     result = trial.wait(progress=False)
 
     assert result.info["state"] == "failed"

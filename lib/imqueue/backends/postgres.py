@@ -1,6 +1,9 @@
 """PostgreSQL, one table per queue: DELETE … SKIP LOCKED … RETURNING in a transaction that `ack` commits.
 
-TRIED_PLACEHOLDER
+Tried, messages/s at batch 1 / 100 / 1000 (one producer, one worker, 32 bytes, PostgreSQL 15, two busy cores), class
+delayed and class flushed: COMMIT AND CHAIN, which spares the next BEGIN (this), 4.2k / 123k / 254k and 2.2k / 102k /
+249k; BEGIN and COMMIT 3.1k / 125k / 304k and 1.9k / 90k / 240k; BEGIN and DELETE in one pipeline 3.2k / 127k / 251k
+and 1.9k / 92k / 258k. To put a batch, an array is as fast as COPY at 1000, a fifth faster at 100: 112k beside 90k.
 
 A deleted row stays until vacuum removes it, and every `get` steps over the dead ones before it: the table asks
 autovacuum to come early and to hurry. A transaction left open anywhere in the database holds vacuum back.

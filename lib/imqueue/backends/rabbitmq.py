@@ -1,6 +1,9 @@
 """RabbitMQ, one durable classic queue: windowed publisher confirms, push with prefetch, multiple ack.
 
-TRIED_PLACEHOLDER
+Tried, messages/s at batch 1 / 100 / 1000 (one producer, one worker, 32 bytes, RabbitMQ 3.10.8, two busy cores), class
+delayed: pika's frames over a plain socket (this) 1.3k / 26k / 38k; pika's SelectConnection, its loop run inside each
+call, 1.4k / 10k / 16k; the same with its frames joined before they are sent 1.1k / 21k / 27k. This in class memory:
+4.5k / 45k / 58k; in class flushed: 1.8k / 28k / 37k.
 
 What a confirm means was read from the broker's system calls while it confirmed (3.10.8, strace): a queue with index
 version 1 fsyncs its journal before each confirm; with version 2 it has only written to its files. So `flushed` asks for
