@@ -10,7 +10,8 @@ from imqueue.backend import Declares, Durability, Inline
 from imqueue.workload import BadInput, Workload, choose
 
 FREE_MIN_BYTES = 200_000_000
-MESSAGE_BYTES = 100  # of ledger, at the most
+LEDGER_BYTES = 150  # for each message, at the most: at batch 1 its records and its row, live and packed
+LOG_FACTOR = 3  # a server's log holds each body, and something around it
 
 
 def check(workload: Workload) -> tuple[Declares, Durability]:
@@ -36,12 +37,13 @@ def check(workload: Workload) -> tuple[Declares, Durability]:
 def make_folder(workload: Workload, folder: Path) -> None:
     """Make a trial's live folder; `BadInput` where that fails or the disk is too full for what may be written."""
     expected = workload.messages if workload.rate_hz is None else workload.rate_hz * workload.duration_s
-    need_bytes = FREE_MIN_BYTES + MESSAGE_BYTES * int(expected)
-    try:
-        folder.mkdir(parents=True)
-        free_bytes = shutil.disk_usage(folder).free
-    except OSError as error:
-        raise BadInput(f"the data folder cannot be written: {error}") from error
+    need_bytes = FREE_MIN_BYTES + (LEDGER_BYTES + LOG_FACTOR * workload.size_bytes) * int(expected)
+    there = next(parent for parent in folder.parents if parent.exists())
+    free_bytes = shutil.disk_usage(there).free
     if free_bytes < need_bytes:
         has, needs = f"{free_bytes / 1e9:.2f} GB", f"{need_bytes / 1e9:.2f} GB"
-        raise BadInput(f"the disk under {folder} has {has} free; this trial may need {needs}")
+        raise BadInput(f"the disk under {there} has {has} free; this trial may need {needs}")
+    try:
+        folder.mkdir(parents=True)
+    except OSError as error:
+        raise BadInput(f"the data folder cannot be written: {error}") from error

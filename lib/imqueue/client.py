@@ -103,10 +103,12 @@ def connect(data: Path | None = None) -> Driver:
 
 
 def _make_way(driver: Driver, data: Path | None) -> None:
-    """End a driver whose code has been edited since; not while it measures."""
+    """End a driver whose code has been edited, or which knows other servers; not while it measures."""
     trial = driver.ask("GET", "/status")["trial"]
     if trial is not None:
-        raise Busy(f"{trial['id']} is running in a driver with older code; wait for its end, or make down")
+        raise Busy(
+            f"{trial['id']} is running in a driver with older code or other servers; wait for its end, or make down"
+        )
     end(data)
 
 

@@ -12,7 +12,7 @@ from statistics import median
 from typing import Any, NamedTuple
 
 from imqueue import settings
-from imqueue.result import Result
+from imqueue.results import Result
 from imqueue.words import Html, enumeration, grouped_table, promise, rounded, table
 from imqueue.workload import BadInput
 

@@ -16,9 +16,11 @@ from imqueue import ledger, load, registry
 from imqueue.backend import BackendError
 from imqueue.control import Control
 from imqueue.exporter import Source
+from imqueue.facts import Facts, Window
 from imqueue.ledger import PID, STATE, THREAD, Page, State
 from imqueue.load import Post
 from imqueue.servers.guard import Guard
+from imqueue.usage import cores_busy_s
 from imqueue.workload import BadInput
 
 END_MAX_S = 5.0  # how long the kernel may take to end a killed process
@@ -172,13 +174,17 @@ class Crew:
         alone = sum(other.process is member.process for other in self.members) == 1
         return member.page[PID], 0 if alone else member.page[THREAD]
 
-    def cpu_s(self) -> dict[str, float]:
-        """CPU seconds of each producer and worker, as of the last reading of the source's usage."""
-        return {
+    def window(self, facts: Facts) -> Window:
+        """What everybody has used up to now; memory goes straight into `facts`."""
+        with self._source.lock:
+            usage = self._source.usage.read()
+        facts.memory_bytes = {role: memory for role, (_, memory) in usage.items()}
+        children = {
             member.post.name: self._source.usage.each(role).get(self.ids(member), 0.0)
             for member in self.members
             for role in load.roles(member.post)
         }
+        return Window({role: cpu_s for role, (cpu_s, _) in usage.items()}, children, cores_busy_s())
 
     def end(self, timeout_s: float) -> list[str]:
         """Wait for all children, kill those who don't end; returns the names of the killed."""

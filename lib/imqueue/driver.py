@@ -10,10 +10,12 @@ import contextlib
 import hmac
 import os
 import secrets
+import signal
 import socket
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -27,7 +29,7 @@ from pydantic import BaseModel, ConfigDict
 
 from imqueue import servers, settings
 from imqueue.backend import BackendError
-from imqueue.crew import warm_forkserver
+from imqueue.crew import CrewError, warm_forkserver
 from imqueue.exporter import Exporter
 from imqueue.fleet import Fleet
 from imqueue.locks import FileLock, Taken
@@ -45,6 +47,7 @@ REFUSALS: dict[type[Exception], int] = {
     Busy: 409,
     Unknown: 404,
     BackendError: 424,
+    CrewError: 424,
     ServerError: 424,
     ServerMissing: 424,
 }
@@ -156,6 +159,14 @@ def _malformed(_: Request, error: Exception) -> JSONResponse:
     return JSONResponse({"detail": "; ".join(told)}, 422)
 
 
+class HttpServer(uvicorn.Server):
+    """Leaves signals to the driver: uvicorn's own handlers end the process before it has cleaned up."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
 class Driver:
     """Everything that one driver process owns, from start to end."""
 
@@ -195,7 +206,9 @@ class Driver:
         runner = Runner(self.data, fleet, exporter, self._guard)
         app = make_app(runner, fleet, exporter, token, self._end)
         config = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=2)
-        server = uvicorn.Server(config)
+        server = HttpServer(config)
+        for each in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(each, lambda *_: self._end.set())
         self._adopt_prometheus(fleet, port, token_file)
         preparing = threading.Thread(target=self._prepare, args=(fleet,), name="prepare")
         preparing.start()

@@ -56,7 +56,7 @@ class Exporter:
     def __init__(self) -> None:
         self.source: Source | None = None
         self._scraped = threading.Condition()
-        self._scrapes: list[int] = []
+        self._last_ns = -1
 
     def describe(self) -> Iterable[Metric]:
         """Nothing, or registering would collect."""
@@ -78,13 +78,13 @@ class Exporter:
     def scraped(self, started_ns: int) -> None:
         """Prometheus has been served a scrape that was begun at `started_ns`."""
         with self._scraped:
-            self._scrapes = [*self._scrapes[-9:], started_ns]
+            self._last_ns = max(self._last_ns, started_ns)
             self._scraped.notify_all()
 
     def wait_for_scrape(self, after_ns: int, timeout_s: float) -> bool:
         """Wait until a scrape that was begun after `after_ns` has been served; False when none came."""
         with self._scraped:
-            return self._scraped.wait_for(lambda: self._scrapes[-1:] > [after_ns], timeout_s)
+            return self._scraped.wait_for(lambda: self._last_ns > after_ns, timeout_s)
 
 
 Sample = tuple[dict[str, str], float]

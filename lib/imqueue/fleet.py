@@ -92,9 +92,13 @@ def why_missing(backend: str) -> str | None:
         kind = registry.load(backend).declares.server
     except BackendError as error:
         return str(error)
-    if kind is None or settings.server_url(kind):
-        return None
-    return servers.load(kind).missing()
+    reason = server_missing(kind) if kind is not None else None
+    return reason or server_missing("prometheus")
+
+
+def server_missing(kind: str) -> str | None:
+    """Why there is no server of this kind; None: it can be started, or the environment names one."""
+    return None if settings.server_url(kind) else servers.load(kind).missing()
 
 
 def has_ended(server: Server) -> bool:

@@ -140,7 +140,7 @@ def produce(post: Post, control: Control, writer: Writer) -> None:
             warm_up(post, control, writer, handle)
         writer.words[STATE] = State.WARM
         wait_for_go(control)
-        returned_ns = clock_ns()
+        returned_ns = control.go_ns  # a late awakening is the producer's own lateness
         for batch in batches(post, control):
             bodies = begin_put(batch, codec, writer, returned_ns)
             try:
@@ -241,7 +241,7 @@ def pump(post: Post, control: Control, producing: Writer, working: Writer) -> No
     wait_for_go(control)
 
     def offered() -> Generator[list[bytes], None, None]:
-        returned_ns = clock_ns()
+        returned_ns = control.go_ns
         for batch in batches(post, control):
             yield begin_put(batch, codec, producing, returned_ns)
             returned_ns = clock_ns()

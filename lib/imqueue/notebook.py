@@ -8,14 +8,14 @@ import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from imqueue import client, registry
+from imqueue import admission, client, registry
 from imqueue.backend import Backend, BackendError, Durability
-from imqueue.workload import BadInput, Workload, choose
+from imqueue.workload import BadInput, Workload
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from imqueue.result import Result
+    from imqueue.results import Result
 
 LOOK_S = 0.1
 
@@ -91,7 +91,7 @@ class Trial:
 
         Raises `DriverError` where the driver is gone. A trial that failed has a `Result` too: see its `error`.
         """
-        from imqueue.result import Result
+        from imqueue.results import Result
 
         try:
             self._follow(progress)
@@ -124,8 +124,8 @@ def start(backend: str, **workload: Any) -> Trial:
 
     Raises `BadInput` for a value that is not allowed and `Busy` while another trial runs; nothing is started then.
     """
-    choose("backend", backend, registry.names())
-    Workload.of({"backend": backend, **workload})
+    with contextlib.suppress(BackendError):  # a missing package: the driver says so, with the reason
+        admission.check(Workload.of({"backend": backend, **workload}))
     driver = client.connect()
     return Trial(driver, driver.ask("POST", "/trials", {"backend": backend, **workload}))
 
@@ -147,7 +147,7 @@ def result(trial: Any) -> Result:
     from pathlib import Path
 
     from imqueue import settings
-    from imqueue.result import Result
+    from imqueue.results import Result
 
     folder = Path(trial)
     if not (folder / "trial.json").exists():

@@ -95,10 +95,10 @@ def _of_segment(segment: Segment, batch: int, control: Control, rank: int, index
         times_ns = due_ns.tolist()
         at = 0
         while at < len(times_ns):
+            now_ns = clock_ns()  # before the limit: a segment is known well before it starts
             limit_ns = _limit_ns(control, index)
             if times_ns[at] >= limit_ns:
                 return
-            now_ns = clock_ns()
             if control.phase != Phase.MEASURE or now_ns > control.end_ns + GRACE_NS:
                 return
             until_ns = min(now_ns, limit_ns - 1)

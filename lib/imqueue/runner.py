@@ -7,7 +7,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
-from imqueue import admission, registry, servers
+from imqueue import admission, registry
 from imqueue.backend import BackendError
 from imqueue.exporter import Exporter
 from imqueue.fleet import Fleet, why_missing
@@ -44,7 +44,7 @@ class Runner:
         with self._lock:
             if self._current is not None:
                 raise Busy(f"{self._current.id} is running; stop it or wait for its end")
-            if reason := why_missing(workload.backend) or servers.load("prometheus").missing():
+            if reason := why_missing(workload.backend):
                 raise BackendError(f"{workload.backend} cannot run here: {reason}")
             lock = machine_lock()
             try:
@@ -65,10 +65,10 @@ class Runner:
             trial.run()
         finally:
             lock.release()
-            trial.finished.set()
-            with self._lock:
-                self._ended[trial.id] = trial.status()
+            with self._lock:  # who sees that it has finished may start the next one at once
                 self._current = None
+                trial.finished.set()
+                self._ended[trial.id] = trial.status()
 
     def status(self, trial_id: str) -> dict[str, Any]:
         """What there is to say of a trial, running or ended. Raises `Unknown`."""

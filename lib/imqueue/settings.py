@@ -19,6 +19,13 @@ def server_url(kind: str) -> str | None:
     return os.environ.get(f"IMQUEUE_{kind.upper()}_URL") or None
 
 
+def server_urls() -> list[tuple[str, str]]:
+    """All such variables that are set, with their values."""
+    return sorted(
+        (name, url) for name, url in os.environ.items() if name.startswith("IMQUEUE_") and name.endswith("_URL")
+    )
+
+
 def servers_required() -> bool:
     """Whether a missing server is an error (under CI) instead of a counted skip."""
     return bool(os.environ.get("CI") or os.environ.get("IMQUEUE_REQUIRE"))

@@ -27,7 +27,7 @@ class Tally:
         self.pushed = self.popped = self.received = self.redelivered = self.rejected = self.uncertain = 0
         self.attempted = self.late = 0
         self.latency, self.service, self.put = Coarse(), Coarse(), Coarse()
-        self.first_settled_ns = self.last_settled_ns = self.last_received_ns = 0
+        self.last_settled_ns = self.last_received_ns = 0
 
     def add(self, name: str) -> None:
         """One more ledger to read; its files exist."""
@@ -72,10 +72,7 @@ class Tally:
         self.received += int(n.sum())
         self.last_received_ns = max(self.last_received_ns, int(records["start_ns"].max()))
         if settled.any():
-            ends_ns = records["end_ns"][settled]
-            self.last_settled_ns = max(self.last_settled_ns, int(ends_ns.max()))
-            if not self.first_settled_ns:
-                self.first_settled_ns = int(ends_ns.min())
+            self.last_settled_ns = max(self.last_settled_ns, int(records["end_ns"][settled].max()))
         first, count = int(records["first"][0]), int(n.sum())
         for start in range(first, first + count, CHUNK):
             rows = reader.rows(start, min(CHUNK, first + count - start))

@@ -19,7 +19,7 @@ from imqueue.backend import BackendError, Inline
 from imqueue.control import Control, Phase
 from imqueue.crew import Crew, CrewError
 from imqueue.exporter import Exporter, Source
-from imqueue.facts import Facts, Window
+from imqueue.facts import Facts
 from imqueue.fleet import Fleet, has_ended
 from imqueue.ledger import MESSAGES_N, WARM_N, State
 from imqueue.load import Post
@@ -29,8 +29,7 @@ from imqueue.servers import Server, ServerError, ServerMissing
 from imqueue.servers.guard import Guard
 from imqueue.steering import Steering
 from imqueue.tally import Tally
-from imqueue.usage import cores_busy_s
-from imqueue.workload import Workload
+from imqueue.workload import BadInput, Workload
 
 OPEN_MAX_S = 30.0
 WARM_MAX_S = 10.0
@@ -178,7 +177,7 @@ class Trial:
 
     def _measure(self) -> None:
         workload, facts = self._steering.workload, self._facts
-        start = self._window()
+        start = self._crew.window(facts)
         go_ns = time.monotonic_ns() + 20_000_000
         length_s = workload.time_max_s if workload.rate_hz is None else workload.duration_s
         facts.go(go_ns)
@@ -188,19 +187,13 @@ class Trial:
                 self._until_producers_end()
         finally:
             facts.end_ns = min(self._control.end_ns, time.monotonic_ns())
-            start.to(self._window(), facts)
+            start.to(self._crew.window(facts), facts)
             facts.event("end", "the producers ended", facts.end_ns)
         with self._timed("drain_s", "draining"):
             self._drain()
+            self._dismiss_workers()
         with self._timed("settle_s", "settling"):
             self._settle()
-
-    def _window(self) -> Window:
-        with self._source.lock:
-            usage = self._source.usage.read()
-            self._facts.memory_bytes = {role: memory for role, (_, memory) in usage.items()}
-            children = self._crew.cpu_s()
-        return Window({role: cpu_s for role, (cpu_s, _) in usage.items()}, children, cores_busy_s())
 
     def _until_producers_end(self) -> None:
         producing = "inline" if self._inline else "producer"
@@ -238,6 +231,14 @@ class Trial:
                 return
             time.sleep(LOOK_S)
         facts.event("drained", f"the drain ended after {DRAIN_MAX_S:g} s with messages left")
+
+    def _dismiss_workers(self) -> None:
+        """So that nothing is settled after Prometheus has read the final counts."""
+        self._control.workers = 0
+        workload = self._steering.workload
+        patience_s = END_MAX_S + workload.work_s * workload.batch
+        with contextlib.suppress(BadInput):  # one that is still at work then is killed in the end, and that is told
+            self._crew.wait_until_left("worker", 0, patience_s)
 
     def _settle(self) -> None:
         """Let Prometheus read the final counts."""

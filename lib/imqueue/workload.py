@@ -14,6 +14,9 @@ from imqueue.backend import Durability
 HEADER_BYTES = 32
 """The smallest message: what `message` writes in front of the padding."""
 
+INTEGERS_MAX = 1_000_000_000
+"""A message holds its integer in 32 bits, and the audit a few bytes for each."""
+
 PROCESSES_MAX = 64
 """A bound on producers and on workers: beyond it a slip of the keyboard would fork the machine to a halt."""
 
@@ -58,7 +61,7 @@ class Workload:
     seed: int = 0  # for Poisson arrivals
 
     def __post_init__(self) -> None:
-        _whole("messages", self.messages, 1, 1_000_000_000)
+        _whole("messages", self.messages, 1, INTEGERS_MAX)
         _whole("producers", self.producers, 1, PROCESSES_MAX)
         _whole("workers", self.workers, 1, PROCESSES_MAX)
         _whole("batch", self.batch, 1, 100_000)
@@ -69,6 +72,9 @@ class Workload:
         if self.rate_hz is not None:
             _number("rate_hz", self.rate_hz, 0.01, 10_000_000)
         _number("duration_s", self.duration_s, 0.1, 7 * 86_400)
+        if self.rate_hz is not None and self.rate_hz * self.duration_s > INTEGERS_MAX:
+            n = f"{self.rate_hz * self.duration_s:,.0f} messages"
+            raise BadInput(f"rate_hz × duration_s is {n}; allowed: up to {INTEGERS_MAX:,} in one trial")
         _number("time_max_s", self.time_max_s, 0.1, 86_400)
         _number("work_s", self.work_s, 0.0, 3_600)
         _number("lease_s", self.lease_s, 0.1, 86_400)

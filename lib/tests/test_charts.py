@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 
 from imqueue import charts, registry
 from imqueue.charts.windows import Quantiles, View, knots, quantiles, rates, spectrum
-from imqueue.result import Result
+from imqueue.results import Result
 
 OF_ONE_TRIAL = [charts.throughput, charts.depth, charts.latency_over_time, charts.latency, charts.progress]
 POP = "queue_trial_pop_total"

@@ -32,6 +32,9 @@ def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (["run", "memory", "workers=0"], "workers is 0; allowed: a whole number from 1 to 64"),
         (["run", "memory", "size_bytes=31"], "size_bytes is 31; allowed: a whole number from 32"),
         (["run", "memory", "wokers=2"], "unknown parameter 'wokers'; did you mean 'workers'?"),
+        (["run", "redis_list", "size_bytes=600000000"], "redis_list takes at most 536870912"),
+        (["run", "memory", "durability=flushed"], "unknown durability of memory 'flushed'"),
+        (["run", "memory", "rate_hz=1e6", "duration_s=6e5"], "allowed: up to 1,000,000,000 in one trial"),
         (["run", "memory", "fast"], "'fast' is no parameter; write name=value"),
     ],
 )

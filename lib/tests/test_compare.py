@@ -11,7 +11,7 @@ from made import make_trial
 
 from imqueue import charts, compare
 from imqueue.compare import Comparison, Group, Spread
-from imqueue.result import Result
+from imqueue.results import Result
 from imqueue.workload import BadInput
 
 KEPT = {"delivery": "at least once", "settles": "each"}

@@ -197,6 +197,10 @@ def test_a_driver_that_is_terminated_ends_what_it_owns(data: Path) -> None:
     os.kill(driver.pid, signal.SIGTERM)
     wait_until(lambda: not alive(mine), 30)
 
+    (record,) = (data / "trials").glob("*/trial.json")
+    assert json.loads(record.read_text())["state"] == "stopped"
+    assert not (data / "driver" / "driver.json").exists()
+
 
 def test_when_the_driver_is_killed_nothing_of_ours_is_left_and_the_next_one_starts(data: Path) -> None:
     driver = client.connect()
@@ -218,6 +222,14 @@ def test_a_driver_with_older_code_makes_way(data: Path) -> None:
 
     assert new.pid != old.pid
     assert not psutil.pid_exists(old.pid)
+
+
+def test_a_driver_that_knows_other_servers_makes_way(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    old = client.connect()
+    monkeypatch.setenv("IMQUEUE_REDIS_URL", "redis://127.0.0.1:9/0")
+    assert client.connect().pid != old.pid
+    with pytest.raises(DriverError, match=r"IMQUEUE_REDIS_URL names redis://127\.0\.0\.1:9/0, which does not answer"):
+        notebook.server_url("redis_list")
 
 
 def test_a_stale_address_is_no_obstacle(data: Path) -> None:

@@ -178,7 +178,7 @@ import sys
 sys.path.insert(0, {tests!r})
 from made import make_trial
 from imqueue import settings
-from imqueue.result import Result
+from imqueue.results import Result
 result = Result(make_trial(settings.data_dir() / "trials", backend, "sum", audit={{"passed": False, "lost": 7}}))
 import imqueue as imq
 """

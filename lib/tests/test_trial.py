@@ -17,7 +17,7 @@ from imqueue.backend import Durability, Inline
 from imqueue.fleet import why_missing
 from imqueue.ledger import PID, STATE, Page, State
 from imqueue.message import HEADER
-from imqueue.result import Result
+from imqueue.results import Result
 from imqueue.settings import servers_required
 
 SMALL: dict[str, Any] = {"messages": 3_000, "warmup_messages": 100, "progress": False}
@@ -139,12 +139,24 @@ def test_a_trial_that_is_stopped_before_it_measures_ends_at_once_and_is_told_so(
 
     assert result.info["state"] == "stopped"
     assert result.info["counts"]["due"] == result.info["counts"]["attempted"] == 0
+    assert "stopped before anything was measured" in result.verdict()
+    assert "stopped" in notebook.result(result.id).verdict()
 
 
 def test_a_drain_waits_for_a_worker_at_its_last_batch() -> None:
     result = notebook.run(here("redis_list"), **{**BRIEF, "work_s": 0.06, "batch": 100, "rate_hz": 60})
     assert result.info["audit"]["lost"] == 0
     assert result.info["audit"]["received"] == result.info["counts"]["pushed"] == 90
+
+
+def test_a_proxy_in_the_environment_is_not_asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in ("HTTP_PROXY", "http_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    monkeypatch.setenv("IMQUEUE_DATA", str(tmp_path))  # a driver that has this environment too
+    try:
+        sound(notebook.run("memory", **SMALL))
+    finally:
+        client.end()
 
 
 def test_work_keeps_a_worker_busy_and_shows_as_overload() -> None:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, TypeVar
 
 import psycopg
 from psycopg.abc import PQGen
 from psycopg.sql import SQL, Identifier, Literal
 
-from imqueue.backend import BackendError, Durability, Guarantees, Within
+from imqueue.backend import BackendError, Durability, Guarantees, Message, Within
 
 ANSWER_MAX_S = 30.0  # the end of every wait for the server; one that is stopped would never answer
 CONNECT_MAX_S = 10
@@ -47,7 +49,7 @@ class Session:
 
     def __init__(self, url: str, durability: Durability) -> None:
         self.connection = Connection.connect(url, autocommit=True, connect_timeout=CONNECT_MAX_S)
-        self.cursor = self.connection.cursor(binary=True)
+        self.cursor = self.connection.cursor(binary=True, row_factory=_messages)
         self.in_transaction = False
         self.held: set[int] = set()
         # Once an analyze has seen the queue empty, the planner would scan and sort the whole backlog for each get.
@@ -131,6 +133,11 @@ def guarantees(settings: dict[str, str]) -> Guarantees:
 
 def words(error: psycopg.Error) -> str:
     return " ".join(str(error).split()) or type(error).__name__
+
+
+def _messages(_: psycopg.Cursor[Any]) -> Callable[[Sequence[Any]], Message]:
+    """Rows of a body and an id as messages, made by psycopg itself while it reads them."""
+    return partial(tuple.__new__, Message)
 
 
 def _seconds(setting: str) -> float:

@@ -26,7 +26,6 @@ from imqueue.backend import (
     Guarantees,
     Message,
     Rejected,
-    messages,
 )
 from imqueue.backends._postgres import (
     NAME_MAX_BYTES,
@@ -38,6 +37,8 @@ from imqueue.backends._postgres import (
     words,
     writes_safely,
 )
+
+RECEIPT = itemgetter(1)  # of a message: its row's id
 
 POLL_MIN_S = 0.0005
 POLL_MAX_S = 0.005  # an idle worker asks this often, which is the most that polling adds to a latency
@@ -147,7 +148,7 @@ class Postgres(Backend):
         return found
 
     def ack(self, messages: Sequence[Message]) -> None:
-        receipts = {receipt for _, receipt in messages}
+        receipts = set(map(RECEIPT, messages))
         whole = [session for session in self._holding if session.held <= receipts]
         if sum(len(session.held) for session in whole) != len(receipts):
             raise BackendError(
@@ -166,7 +167,7 @@ class Postgres(Backend):
         """Counts rows: 3 ms for each 10,000 that wait."""
         session = self._session("depth")
         try:
-            found = session.cursor.execute(self._depth, prepare=True).fetchone()
+            found = session.connection.execute(self._depth, prepare=True).fetchone()
         except psycopg.Error as error:
             raise self._failure("depth", session, error) from error
         self._idle.append(session)
@@ -200,7 +201,7 @@ class Postgres(Backend):
         """One attempt. What it takes stays deleted in an open transaction; if that is nothing, none stays open."""
         session = self._session("get", in_transaction=True)
         try:
-            found: list[tuple[bytes, int]] = session.cursor.execute(self._take, prepare=True).fetchall()
+            found: list[Message] = session.cursor.execute(self._take, prepare=True).fetchall()
             if not found:
                 session.commit(chain=False)
         except psycopg.Error as error:
@@ -208,11 +209,10 @@ class Postgres(Backend):
         if not found:
             self._idle.append(session)
             return []
-        found.sort(key=itemgetter(1))  # RETURNING promises no order
-        bodies, ids = zip(*found, strict=True)
-        session.held = set(ids)
+        found.sort(key=RECEIPT)  # RETURNING promises no order
+        session.held = set(map(RECEIPT, found))
         self._holding.append(session)
-        return messages(bodies, ids)
+        return found
 
     def _session(self, doing: str, *, in_transaction: bool = False) -> Session:
         """One that holds nothing. Whoever takes it puts it back among the idle, unless it failed."""

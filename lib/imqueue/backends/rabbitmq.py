@@ -37,7 +37,7 @@ class RabbitMQ(Backend):
     """A handle is one connection with one channel. The consumer starts with the first `get`."""
 
     declares = Declares(
-        built_on="pika, a classic queue",
+        built_on="a classic queue; pika's frames over a plain socket",
         durabilities=(Durability.MEMORY, Durability.DELAYED, Durability.FLUSHED),
         delivery="at least once",
         settles="each",

@@ -13,7 +13,7 @@ from imqueue.charts.canvas import GREY, INK, PALE, WIDTH_IN, Chart, axes, colour
 from imqueue.charts.trial import DUE, POP
 from imqueue.charts.windows import View, rates
 from imqueue.compare import Comparison, Row, Spread
-from imqueue.result import Result
+from imqueue.results import Result
 from imqueue.words import enumeration, rounded
 
 _ROW_IN, _GROUP_IN, _MARGIN_IN = 0.32, 0.42, 1.25

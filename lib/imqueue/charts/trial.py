@@ -11,7 +11,7 @@ from matplotlib.ticker import MaxNLocator
 
 from imqueue.charts.canvas import GREY, INK, PALE, Chart, axes, colour, finish, legend, log_milliseconds, mark
 from imqueue.charts.windows import View, knots, quantiles, rates, samples, spectrum
-from imqueue.result import Result
+from imqueue.results import Result
 from imqueue.words import milliseconds, rounded
 
 Source = Result | View | pd.DataFrame

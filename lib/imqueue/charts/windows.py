@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from imqueue.result import Result
+from imqueue.results import Result
 
 INTERVAL_MIN_S = 0.25  # a shorter interval, at the trial's edges, is counted with its neighbour
 
@@ -69,7 +69,8 @@ def knots(view: View, metric: str, end_s: float | None = None) -> tuple[NDArray[
 def rates(view: View, metric: str, end_s: float | None = None) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Edges of the intervals (n + 1) and what was counted per second in each (n)."""
     time_s, value = knots(view, metric, end_s)
-    return time_s, np.diff(value) / np.diff(time_s)
+    took_s = np.diff(time_s)
+    return time_s, np.diff(value) / np.where(took_s > 0, took_s, np.nan)
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from imqueue.report.notebooks import Executed, check, execute
 from imqueue.report.pages import Pages
 from imqueue.report.plan import PROFILES, Profile, Step, backends_named, planned, profile_named
 from imqueue.report.record import Clock, Outcome
-from imqueue.result import Result
+from imqueue.results import Result
 from imqueue.words import Html, enumeration
 from imqueue.workload import BadInput
 

@@ -34,11 +34,14 @@ class Profile:
         """In words, for the top of the report."""
         classes = "every durability class" if self.every_class else "class delayed where a backend has it, else its own"
         flows = f"flows of {self.rate_hz:,.0f} messages/s for {self.duration_s:g} s"
-        words = f"sums of {self.messages:,} messages and {flows}, in {classes}"
+        words = f"sums of {self.messages:,} messages and {flows}, {CREW}, in {classes}"
         if self.repeats == 1:
             return f"{words}, each once: figures without a ranking."
         return f"{words}, {self.repeats} repeats, interleaved in random order (seed {seed})."
 
+
+CREW = "one producer and one worker, batches of up to 100, 32 bytes a message"
+"""The defaults of the notebooks' parameters, which the profiles leave alone."""
 
 PROFILES = {
     "quick": Profile(name="quick", messages=100_000, duration_s=8.0),

@@ -13,7 +13,7 @@ from typing import Any
 
 from imqueue.compare import REPORT
 from imqueue.report.plan import Step
-from imqueue.result import Result
+from imqueue.results import Result
 from imqueue.words import Html, table
 
 

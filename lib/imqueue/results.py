@@ -143,6 +143,8 @@ class Result:
     def _outcome(self) -> str:
         if self.info["state"] == "failed":
             return f"{self.backend} failed: {(self.info.get('error') or 'no reason is known').rstrip('.')}."
+        if self.rate_hz is None:
+            return f"{self.backend} was {self.info['state']} before anything was measured."
         rate = f"{rounded(self.rate_hz)} messages/s"
         if self.shape == "sum":
             popped, wanted = self.info["counts"]["popped"], self.workload.messages
@@ -179,6 +181,7 @@ def _conditions(info: dict[str, Any]) -> list[tuple[str, object]]:
     machine, versions = info.get("machine") or {}, info.get("versions") or {}
     packages = ", ".join(f"{name} {version}" for name, version in (versions.get("packages") or {}).items())
     return [
+        ("workload", pairs(info["workload"])),
         ("built on", declares["built_on"]),
         ("durability", info["durability"]),
         ("delivery", declares["delivery"]),
