@@ -18,7 +18,7 @@ from typing import Any
 import imqueue as imq
 from bench import pair
 from imqueue import registry
-from imqueue.backend import Backend
+from imqueue.backend import Backend, Durability
 from imqueue.notebook import Trial
 from imqueue.workload import BadInput, choose
 
@@ -128,18 +128,32 @@ def verdict(measured: Sequence[Cell]) -> list[str]:
     return lines
 
 
+def _positive(text: str) -> float:
+    number = float(text)
+    if not 0.1 <= number <= 600:
+        raise argparse.ArgumentTypeError(f"{text} is not allowed; allowed: 0.1 to 600")
+    return number
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """1 where a trial or a bare loop failed; a rate alone is never a failure."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("--only", default=",".join(bare_names()), help="backends, e.g. redis_list,sqlite")
     parser.add_argument("--batch", default="1,100,1000", help="batches, e.g. 100")
-    parser.add_argument("--durability", help="one class for all (default: each backend's own)")
-    parser.add_argument("--seconds", type=float, default=2.0, help="how long one loop runs")
-    parser.add_argument("--pairs", type=int, default=3, help="how often each")
+    parser.add_argument(
+        "--durability",
+        choices=[str(each) for each in Durability],
+        help="one class for all (default: each backend's own)",
+    )
+    parser.add_argument("--seconds", type=_positive, default=2.0, help="how long one loop runs")
+    parser.add_argument("--pairs", type=int, choices=range(1, 101), metavar="N", default=3, help="how often each")
     chosen = parser.parse_args(arguments)
     try:
         names = [choose("backend", name, bare_names()) for name in chosen.only.split(",")]
-        todo = cells(names, [int(each) for each in chosen.batch.split(",")], chosen.durability)
+        batches = [int(each) for each in chosen.batch.split(",")]
+        if not all(1 <= batch <= pair.BACKLOG_MAX for batch in batches):
+            raise BadInput(f"--batch is {chosen.batch}; allowed: 1 to {pair.BACKLOG_MAX}")
+        todo = cells(names, batches, chosen.durability)
     except (BadInput, ValueError) as error:
         parser.error(str(error))
     print(ROW.format("backend", "class", "batch", "harness/s", "bare/s", "ratio", "(min-max)", ""), flush=True)

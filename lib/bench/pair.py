@@ -50,26 +50,28 @@ class Shared:
         self.received = spawn.Value("q", 0, lock=False)
         self.ended = spawn.Value("b", 0, lock=False)
         self.rate_hz = spawn.Value("d", 0.0, lock=False)
-        self.ready = spawn.Barrier(3)
+        self.ready = spawn.Barrier(2)
 
 
 def rate_hz(backend: str, url: str, durability: str, batch: int, seconds_s: float) -> float:
     """Messages put, taken and settled per second. Raises `Failed`."""
     job = Job(backend, url, f"bare_{secrets.token_hex(6)}", durability, batch, seconds_s)
     shared = Shared()
-    job.loops.create(job.url, job.queue, job.durability)
+    try:
+        job.loops.create(job.url, job.queue, job.durability)
+    except Exception as error:
+        raise Failed(f"the bare client could not make a queue: {error!r}") from error
     children = [spawn.Process(target=loop, args=(job, shared), daemon=True) for loop in (produce, consume)]
     try:
         for child in children:
             child.start()
-        with contextlib.suppress(Exception):  # one of them died: told below
-            shared.ready.wait(START_MAX_S)
-        _wait(children, seconds_s + DRAIN_MAX_S)
+        _wait(children, START_MAX_S + seconds_s + DRAIN_MAX_S)
     finally:
         for child in children:
             child.kill()
             child.join()
-        job.loops.destroy(job.url, job.queue)
+        with contextlib.suppress(Exception):  # a server that is gone was told already
+            job.loops.destroy(job.url, job.queue)
     return float(shared.rate_hz.value)
 
 

@@ -229,6 +229,8 @@ def remember(server: _private.Private) -> None:
                 channel = link.channel()
                 channel.confirm_delivery()
                 channel.queue_declare("beans", durable=True)
+                # Until another change to its tables, the broker may forget a queue that it has confirmed (see rabbitmq.py).
+                channel.queue_bind("beans", "amq.direct", "beans")
                 channel.queue_purge("beans")
                 channel.basic_publish("", "beans", b"7", pika.BasicProperties(delivery_mode=2))
 

@@ -1,0 +1,65 @@
+"""The bench: a bare loop that owes nothing to the harness, and a table that says where the harness falls short."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+import bench
+from bench import pair
+from bench.__main__ import TARGETS_HZ, Cell, bare_names, main, verdict
+
+HERE = Path(bench.__file__).parent
+
+
+def test_the_bare_loops_share_no_code_with_the_harness() -> None:
+    files = [HERE / "pair.py", *(HERE / "bare").glob("*.py")]
+    assert len(files) > len(bare_names())
+    for path in files:
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = [each.name for each in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            assert not any(name.split(".")[0] == "imqueue" for name in names), f"{path.name} imports {names}"
+
+
+def test_a_bare_loop_settles_what_it_puts_and_leaves_no_file(tmp_path: Path) -> None:
+    assert pair.rate_hz("sqlite", str(tmp_path), "delayed", batch=10, seconds_s=0.3) > 0
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("backend", "scheme"), [("redis_list", "redis"), ("rabbitmq", "amqp")])
+def test_a_bare_loop_without_its_server_is_told(backend: str, scheme: str) -> None:
+    with pytest.raises(pair.Failed, match=r"could not make a queue|ended with"):
+        pair.rate_hz(backend, f"{scheme}://127.0.0.1:1", "delayed", batch=10, seconds_s=0.3)
+
+
+def test_a_ratio_is_of_neighbours_and_a_low_one_is_flagged() -> None:
+    good = Cell("sqlite", "delayed", 100, harness_hz=(90.0, 10.0, 900.0), bare_hz=(100.0, 10.0, 1000.0))
+    bad = Cell("sqlite", "delayed", 1, harness_hz=(50.0,), bare_hz=(100.0,))
+    assert "0.90  (0.90-1.00)" in str(good)
+    assert "under" not in str(good)
+    assert "under 0.8" in str(bad)
+    assert verdict([good, bad]) == ["1 of 2 at 0.8 of the bare client or above"]
+
+
+def test_a_failed_cell_counts_as_nothing_reached() -> None:
+    failed = Cell("sqlite", "delayed", 1, failure="it died")
+    assert "failed: it died" in str(failed)
+    assert verdict([failed]) == ["0 of 1 at 0.8 of the bare client or above"]
+
+
+def test_a_target_is_kept_or_missed_by_the_median() -> None:
+    name, least_hz = next(iter(TARGETS_HZ.items()))
+    rates = (least_hz / 2, least_hz * 1.01, least_hz * 2)
+    assert "kept" in verdict([Cell(*name, harness_hz=rates, bare_hz=rates)])[0]
+    assert "missed" in verdict([Cell(*name, harness_hz=rates[:1], bare_hz=rates[:1])])[0]
+
+
+@pytest.mark.parametrize("wrong", ["--only=nope", "--batch=0", "--seconds=-1", "--pairs=0", "--durability=maybe"])
+def test_bad_input_is_refused_in_one_line(wrong: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main([wrong])
+    assert stopped.value.code == 2
+    assert wrong.partition("=")[2] in capsys.readouterr().err.splitlines()[-1]
