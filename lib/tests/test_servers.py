@@ -229,7 +229,7 @@ def remember(server: _private.Private) -> None:
                 channel = link.channel()
                 channel.confirm_delivery()
                 channel.queue_declare("beans", durable=True)
-                # Until another change to its tables, the broker may forget a queue that it has confirmed (see rabbitmq.py).
+                # Until another change to its tables the broker may forget a queue (rabbitmq.py tells more).
                 channel.queue_bind("beans", "amq.direct", "beans")
                 channel.queue_purge("beans")
                 channel.basic_publish("", "beans", b"7", pika.BasicProperties(delivery_mode=2))
