@@ -13,7 +13,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError, ResponseError
 from redis.retry import Retry
 
-from imqueue.backend import Backend, BackendError, Durability, Rejected, Survives, Within
+from imqueue.backend import Backend, BackendError, Durability, Guarantees, Rejected, Survives, Within
 
 REPLY_MAX_S = 20.0  # a server that says nothing for so long is taken for dead
 BLOCK_MAX_S = 5.0  # well below REPLY_MAX_S, so that an empty queue is never taken for a dead server
@@ -60,6 +60,23 @@ class RedisBackend(Backend):
 
     def _create(self) -> None:
         """Make the queue, where that takes more than a first message."""
+
+    @property
+    def guarantees(self) -> Guarantees:
+        """Redis does not tell a dead holder from a slow one: what comes back does so by its lease."""
+        settings = self._settings()
+        survives_kill, survives_power_loss = survives(settings)
+        returns_s = self.lease_s if self.declares.at_least_once else None
+        return Guarantees(
+            survives_kill=survives_kill,
+            survives_power_loss=survives_power_loss,
+            fifo=self.declares.fifo,
+            puts_confirmed=True,
+            redelivers_after_s=returns_s,
+            lease_s=returns_s,
+            source=self._source(),
+            settings=settings,
+        )
 
     def destroy(self) -> None:
         self._call("destroy", "UNLINK", self.queue)

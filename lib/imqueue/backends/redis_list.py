@@ -11,8 +11,8 @@ import time
 from collections.abc import Sequence
 from itertools import repeat
 
-from imqueue.backend import Declares, Durability, Guarantees, Message, messages
-from imqueue.backends._redis import BLOCK_MAX_S, BODY_MAX_BYTES, RedisBackend, survives
+from imqueue.backend import Declares, Durability, Message, messages
+from imqueue.backends._redis import BLOCK_MAX_S, BODY_MAX_BYTES, RedisBackend
 
 BLOCK_MIN_S = 0.001  # Redis reads a timeout of 0 as "for ever"
 
@@ -32,21 +32,6 @@ class RedisList(RedisBackend):
         size_max_bytes=BODY_MAX_BYTES,
         server="redis",
     )
-
-    @property
-    def guarantees(self) -> Guarantees:
-        settings = self._settings()
-        survives_kill, survives_power_loss = survives(settings)
-        return Guarantees(
-            survives_kill=survives_kill,
-            survives_power_loss=survives_power_loss,
-            fifo=True,
-            puts_confirmed=True,
-            redelivers_after_s=None,
-            lease_s=None,
-            source=self._source(),
-            settings=settings,
-        )
 
     def put(self, bodies: Sequence[bytes]) -> None:
         if bodies:

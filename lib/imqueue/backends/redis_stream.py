@@ -14,8 +14,8 @@ import uuid
 from collections.abc import Sequence
 from typing import Any
 
-from imqueue.backend import Declares, Durability, Guarantees, Message, Rejected, messages
-from imqueue.backends._redis import BLOCK_MAX_S, BODY_MAX_BYTES, RedisBackend, survives
+from imqueue.backend import Declares, Durability, Message, Rejected, messages
+from imqueue.backends._redis import BLOCK_MAX_S, BODY_MAX_BYTES, RedisBackend
 
 GROUP = "workers"
 CLAIMS_PER_LEASE = 10  # a message whose lease ran out is found within this part of the lease
@@ -51,21 +51,6 @@ class RedisStream(RedisBackend):
         size_max_bytes=BODY_MAX_BYTES,
         server="redis",
     )
-
-    @property
-    def guarantees(self) -> Guarantees:
-        settings = self._settings()
-        survives_kill, survives_power_loss = survives(settings)
-        return Guarantees(
-            survives_kill=survives_kill,
-            survives_power_loss=survives_power_loss,
-            fifo=True,
-            puts_confirmed=True,
-            redelivers_after_s=self.lease_s,
-            lease_s=self.lease_s,
-            source=self._source(),
-            settings=settings,
-        )
 
     def put(self, bodies: Sequence[bytes]) -> None:
         if bodies:
