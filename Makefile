@@ -9,22 +9,22 @@ endif
 IMQUEUE := $(BIN)/python -m imqueue
 
 .DEFAULT_GOAL := help
-.PHONY: help report lab backends up down status test check bench env servers browser lock clean
+.PHONY: help report lab backends up down status test check bench env servers node browser lock clean
 .SILENT:
 
 help:
 	awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-9s %s\n", $$1, $$2}' Makefile
 
-report: env servers  ## data/report/index.html: every backend compared on this machine (PROFILE=quick|full, BACKENDS=a,b)
+report: env servers node  ## data/report/index.html: every backend compared on this machine (PROFILE=quick|full, BACKENDS=a,b)
 	$(IMQUEUE) report --profile '$(PROFILE)' --backends '$(BACKENDS)'
 
-lab: env servers  ## JupyterLab on the notebooks, on this machine only, with a token
+lab: env servers node  ## JupyterLab on the notebooks, on this machine only, with a token
 	$(BIN)/python -m jupyterlab notebooks --ServerApp.ip=127.0.0.1 $(if $(filter 0,$(shell id -u)),--allow-root)
 
 backends: env  ## the table of backends: what each promises, and why one is missing (MARKDOWN=1)
 	$(IMQUEUE) backends $(if $(MARKDOWN),--markdown)
 
-up: env servers  ## the driver, its servers and Prometheus, running in the background
+up: env servers node  ## the driver, its servers and Prometheus, running in the background
 	$(IMQUEUE) up
 
 down: env  ## nothing of ours left running
@@ -33,7 +33,7 @@ down: env  ## nothing of ours left running
 status: env  ## what is running, and where
 	$(IMQUEUE) status
 
-test: env servers browser  ## the verdict of every test, against real servers
+test: env servers node browser  ## the verdict of every test, against real servers
 	$(BIN)/python -m pytest lib/tests
 
 check: env  ## lint, format, types and the floors of the lib, all clean
@@ -42,7 +42,7 @@ check: env  ## lint, format, types and the floors of the lib, all clean
 	$(BIN)/mypy --config-file lib/pyproject.toml lib
 	$(BIN)/lint-imports --config lib/pyproject.toml
 
-bench: env servers  ## the rate through the harness beside a bare client's, per backend and batch
+bench: env servers node  ## the rate through the harness beside a bare client's, per backend and batch
 	PYTHONPATH=lib $(BIN)/python -m bench
 
 env:  ## the Python environment in .venv, as lib/requirements.lock pins it (PYTHON=python3.11)
@@ -50,6 +50,9 @@ env:  ## the Python environment in .venv, as lib/requirements.lock pins it (PYTH
 
 servers:  ## redis, postgres, rabbitmq and prometheus on this machine, none of them started
 	sh lib/setup/programs.sh redis postgres rabbitmq prometheus
+
+node: env
+	sh lib/setup/node.sh
 
 browser:
 	sh lib/setup/programs.sh browser

@@ -127,6 +127,11 @@ class Backend(ABC):
         self.batch = batch
         self.lease_s = lease_s
 
+    @classmethod
+    def missing(cls) -> str | None:
+        """What this machine lacks for it besides its server, and what would bring that; None: nothing."""
+        return None
+
     @abstractmethod
     def open(self) -> None:
         """Connect; create the queue if absent; apply the durability asked for or refuse with a `BackendError`."""

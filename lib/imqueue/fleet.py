@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from imqueue import registry, servers, settings
-from imqueue.backend import BackendError, Durability
+from imqueue.backend import Backend, BackendError, Durability
 from imqueue.servers import Server, ServerError, ServerMissing
 from imqueue.servers.guard import Guard
 
@@ -89,9 +89,12 @@ class Fleet:
 def why_missing(backend: str) -> str | None:
     """Why this backend cannot run here, with the command that would help; None: nothing is known against it."""
     try:
-        kind = registry.load(backend).declares.server
+        loaded = registry.load(backend)
     except BackendError as error:
         return str(error)
+    if issubclass(loaded, Backend) and (lacking := loaded.missing()):
+        return lacking
+    kind = loaded.declares.server
     reason = server_missing(kind) if kind is not None else None
     return reason or server_missing("prometheus")
 

@@ -119,6 +119,8 @@ def loaded(request: pytest.FixtureRequest) -> type[Backend]:
     """Each backend in turn, all tests of one before the next."""
     found = registry.load(request.param)
     assert issubclass(found, Backend)
+    if reason := found.missing():
+        (pytest.fail if settings.servers_required() else pytest.skip)(reason)
     return found
 
 

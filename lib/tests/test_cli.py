@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,9 +16,10 @@ HEAVY = ("pandas", "matplotlib", "numpy", "fastapi", "redis", "pika", "psycopg",
 
 
 @pytest.fixture(autouse=True)
-def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.setenv("IMQUEUE_DATA", str(tmp_path))
-    return tmp_path
+    yield tmp_path
+    client.end()
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import os
 import socket
 import threading
@@ -42,6 +44,7 @@ def test_a_class_of_durability_that_is_not_offered_is_refused_by_a_sentence(hand
             handles.loaded("", handles.queue, durability=durability, batch=1)
 
 
+PIDFD_GETFD = 438  # the number of the system call, on every architecture
 RETURNS = {None: "never", 0.0: "when its holder's connection ends"}
 
 
@@ -148,8 +151,25 @@ def test_acknowledged_messages_outlive_sigkill_of_the_server_as_guaranteed(handl
 
 
 def _cut_connections(port: int | None) -> None:
-    """End every connection of this process to `port`, under the feet of the client library."""
-    for each in psutil.Process().net_connections("tcp"):
-        if each.raddr and each.raddr.port == port and each.fd >= 0:
-            with socket.socket(fileno=os.dup(each.fd)) as theirs:
-                theirs.shutdown(socket.SHUT_RDWR)
+    """End every connection to `port` of this process and its children, under the feet of the client library."""
+    ours = psutil.Process()
+    for process in (ours, *ours.children(recursive=True)):
+        with contextlib.suppress(psutil.NoSuchProcess):  # a server's own children come and go
+            for each in process.net_connections("tcp"):
+                if each.raddr and each.raddr.port == port and each.fd >= 0:
+                    with socket.socket(fileno=_fd_of(process.pid, each.fd)) as theirs:
+                        theirs.shutdown(socket.SHUT_RDWR)
+
+
+def _fd_of(pid: int, fd: int) -> int:
+    """A copy of another process's file descriptor."""
+    if pid == os.getpid():
+        return os.dup(fd)
+    process = os.pidfd_open(pid)
+    try:
+        copied = ctypes.CDLL(None, use_errno=True).syscall(PIDFD_GETFD, process, fd, 0)
+    finally:
+        os.close(process)
+    if copied < 0:
+        raise OSError(ctypes.get_errno(), "pidfd_getfd")
+    return int(copied)

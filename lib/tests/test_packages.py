@@ -98,9 +98,9 @@ def test_conda_is_offered_the_same_packages_within_the_same_bounds() -> None:
         assert offered[known_as].specifier == requirement.specifier, f"environment.yml bounds {known_as} otherwise"
 
 
-def test_conda_is_offered_nothing_else_but_the_servers() -> None:
+def test_conda_is_offered_nothing_else_but_the_servers_and_node() -> None:
     from_conda, pip = conda()
     ours = {CONDA_NAMES.get(name, name) for name in asked_for()} | {"hiredis", "python", "pip"}
-    servers_there = {"redis-server", "postgresql", "rabbitmq-server", "prometheus"}
+    servers_there = {"nodejs", "redis-server", "postgresql", "rabbitmq-server", "prometheus"}
     assert set(from_conda) - ours == servers_there
     assert [line for line in pip if line.startswith("-")] == ["-e ./lib"]

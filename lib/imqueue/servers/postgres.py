@@ -27,6 +27,7 @@ SETTINGS = {
     "full_page_writes": "on",  # without it a page torn by a power cut cannot be repaired
     "synchronous_commit": "on",  # what a session gets that asks for nothing else
     "autovacuum": "on",  # a queue table is all dead rows; a server without it would be nobody's
+    "autovacuum_naptime": "1",  # at the default of a minute a fresh queue's dead rows slow down a whole short trial
     "max_connections": "200",  # 64 producers, 64 workers, and room to look
     "shared_buffers": "256MB",  # holds any backlog a trial allows, and leaves a laptop its memory
     "max_wal_size": "2GB",  # at the default of 1 GB a long sum is mostly checkpoints

@@ -1,0 +1,6 @@
+'use strict';
+
+// Nothing of a batch was accepted.
+class Rejected extends Error {}
+
+module.exports = { Rejected };
