@@ -48,8 +48,8 @@ bench: env servers node  ## the rate through the harness beside a bare client's,
 env:  ## the Python environment in .venv, as lib/requirements.lock pins it (PYTHON=python3.11)
 	sh lib/setup/env.sh
 
-servers:  ## redis, postgres, rabbitmq and prometheus on this machine, none of them started
-	sh lib/setup/programs.sh redis postgres rabbitmq prometheus
+servers:  ## redis, postgres, rabbitmq, mariadb, nats, beanstalkd and prometheus here, none of them started
+	sh lib/setup/programs.sh redis postgres rabbitmq mysql nats beanstalkd prometheus
 
 node: env
 	sh lib/setup/node.sh

@@ -51,7 +51,7 @@ trap put_back EXIT
 trap 'exit 1' HUP INT TERM
 
 new=
-for service in redis-server postgresql rabbitmq-server epmd prometheus; do
+for service in redis-server postgresql rabbitmq-server epmd mariadb nats-server beanstalkd prometheus; do
     unit_exists "$service" || new="$new $service"
 done
 hold_services

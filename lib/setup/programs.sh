@@ -10,9 +10,12 @@ package_of() {
         redis) echo redis-server ;;
         postgres) echo postgresql ;;
         rabbitmq) echo rabbitmq-server ;;
+        mysql) echo mariadb-server ;;
+        nats) echo nats-server ;;
+        beanstalkd) echo beanstalkd ;;
         prometheus) echo prometheus ;;
         browser) echo chromium fonts-dejavu-core ;;
-        *) die "unknown program '$1'; known: redis, postgres, rabbitmq, prometheus, browser" ;;
+        *) die "unknown program '$1'; known: redis, postgres, rabbitmq, mysql, nats, beanstalkd, prometheus, browser" ;;
     esac
 }
 
@@ -20,6 +23,7 @@ is_here() {
     if [ -n "$(printenv "IMQUEUE_$(echo "$1" | tr '[:lower:]' '[:upper:]')_URL")" ]; then return; fi
     case $1 in
         postgres) command -v postgres && command -v initdb ;;
+        mysql) command -v mariadbd && command -v mariadb-install-db ;;
         browser) command -v chromium || command -v chromium-browser || command -v google-chrome ;;
         *) command -v "$(package_of "$1")" ;;
     esac >/dev/null
