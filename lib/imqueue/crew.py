@@ -6,9 +6,10 @@ import dataclasses
 import json
 import multiprocessing
 import os
+import signal
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerProcess
 
@@ -20,7 +21,7 @@ from imqueue.facts import Facts, Window
 from imqueue.ledger import PID, STATE, THREAD, Page, State
 from imqueue.load import Post
 from imqueue.servers.guard import Guard
-from imqueue.usage import cores_busy_s
+from imqueue.usage import cores_busy_s, programs_below
 from imqueue.workload import BadInput
 
 END_MAX_S = 5.0  # how long the kernel may take to end a killed process
@@ -52,6 +53,15 @@ def _tell_parent(pipe: Connection) -> None:
     pipe.send(os.getppid())
 
 
+def _slay(process: ForkServerProcess) -> None:
+    """Kill it with its helpers, which would go on without it."""
+    assert process.pid is not None
+    try:
+        os.killpg(process.pid, signal.SIGKILL)
+    except ProcessLookupError:  # it does not lead its group yet
+        process.kill()
+
+
 class CrewError(Exception):
     """A child failed, or did not come up. `kind`: backend or harness."""
 
@@ -67,6 +77,7 @@ class Member:
     post: Post
     process: ForkServerProcess
     page: Page
+    helpers: dict[int, str] = field(default_factory=dict)  # pid -> program, of what its handle runs: a Node child
 
     @property
     def state(self) -> int:
@@ -125,8 +136,12 @@ class Crew:
         self._wait_open(started, timeout_s)
         with self._source.lock:
             for member in started:
+                if not together:
+                    member.helpers = programs_below(member.page[PID])
                 for role in load.roles(member.post):
                     self._source.usage.add(role, *self.ids(member))
+                    for pid in member.helpers:
+                        self._source.usage.add(role, pid)
         return started
 
     def _enrol(self, post: Post) -> None:
@@ -179,11 +194,13 @@ class Crew:
         with self._source.lock:
             usage = self._source.usage.read()
         facts.memory_bytes = {role: memory for role, (_, memory) in usage.items()}
-        children = {
-            member.post.name: self._source.usage.each(role).get(self.ids(member), 0.0)
-            for member in self.members
-            for role in load.roles(member.post)
-        }
+        children: dict[str, float] = {}
+        for member in self.members:
+            for role in load.roles(member.post):
+                used_s = self._source.usage.each(role)
+                children[member.post.name] = used_s.get(self.ids(member), 0.0)
+                for pid, program in member.helpers.items():
+                    children[f"{member.post.name}'s {program}"] = used_s.get((pid, 0), 0.0)
         return Window({role: cpu_s for role, (cpu_s, _) in usage.items()}, children, cores_busy_s())
 
     def end(self, timeout_s: float) -> list[str]:
@@ -194,7 +211,7 @@ class Crew:
             process.join(max(0.0, deadline - time.monotonic()))
             if process.exitcode is None:
                 killed += [member.post.name for member in self.members if member.process is process]
-                process.kill()
+                _slay(process)
                 process.join(END_MAX_S)
             assert process.pid is not None
             self._guard.forget(process.pid)

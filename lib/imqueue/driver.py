@@ -31,7 +31,7 @@ from imqueue import servers, settings
 from imqueue.backend import BackendError
 from imqueue.crew import CrewError, warm_forkserver
 from imqueue.exporter import Exporter
-from imqueue.fleet import Fleet
+from imqueue.fleet import Fleet, missing
 from imqueue.locks import FileLock, Taken
 from imqueue.runner import Busy, Runner, Unknown
 from imqueue.servers import Server, ServerError, ServerMissing
@@ -96,7 +96,7 @@ def make_app(runner: Runner, fleet: Fleet, exporter: Exporter, token: str, end: 
 
     @app.get("/backends")
     def backends() -> dict[str, str | None]:
-        return runner.missing()
+        return missing()
 
     @app.post("/servers")
     def start_servers() -> dict[str, str | None]:

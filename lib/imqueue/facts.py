@@ -79,6 +79,7 @@ class Facts:
             "go_wall_s": self.go_wall_s,
             "times": self.times,
             "cpu_s": self.cpu_s,
+            "client_cores": {name: round(cores, 3) for name, cores in self.client_cores.items()},
             "memory_bytes": self.memory_bytes,
             "server_settings": self.server_settings,
         }

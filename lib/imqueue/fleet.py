@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -11,6 +13,8 @@ from imqueue import registry, servers, settings
 from imqueue.backend import Backend, BackendError, Durability
 from imqueue.servers import Server, ServerError, ServerMissing
 from imqueue.servers.guard import Guard
+
+ASK_MAX_S = 2.0
 
 
 class Fleet:
@@ -57,10 +61,11 @@ class Fleet:
         wanted: dict[str, Durability] = {}
         for name in registry.names():
             try:
-                declares = registry.load(name).declares
+                loaded = registry.load(name)
             except BackendError:
                 continue
-            if declares.server is not None:
+            declares = loaded.declares
+            if declares.server is not None and not (issubclass(loaded, Backend) and loaded.missing()):
                 wanted.setdefault(declares.server, declares.default_durability)
         with ThreadPoolExecutor(max(1, len(wanted))) as pool:
             return dict(zip(wanted, pool.map(self._try, wanted, wanted.values()), strict=True))
@@ -86,8 +91,18 @@ class Fleet:
             list(pool.map(lambda server: server.stop(), known))
 
 
-def why_missing(backend: str) -> str | None:
-    """Why this backend cannot run here, with the command that would help; None: nothing is known against it."""
+def missing() -> dict[str, str | None]:
+    """Backend -> why it cannot run here, None: it can. Each kind of server is looked for once."""
+    of_kind = functools.cache(server_missing)
+    return {name: why_missing(name, of_kind) for name in registry.names()}
+
+
+def why_missing(backend: str, of_kind: Callable[[str], str | None] | None = None) -> str | None:
+    """Why this backend cannot run here, with the command that would help; None: nothing is known against it.
+
+    `of_kind`: what is to be asked about a kind of server, `server_missing` by itself.
+    """
+    of_kind = of_kind or server_missing
     try:
         loaded = registry.load(backend)
     except BackendError as error:
@@ -95,13 +110,26 @@ def why_missing(backend: str) -> str | None:
     if issubclass(loaded, Backend) and (lacking := loaded.missing()):
         return lacking
     kind = loaded.declares.server
-    reason = server_missing(kind) if kind is not None else None
-    return reason or server_missing("prometheus")
+    reason = of_kind(kind) if kind is not None else None
+    return reason or of_kind("prometheus")
 
 
 def server_missing(kind: str) -> str | None:
-    """Why there is no server of this kind; None: it can be started, or the environment names one."""
-    return None if settings.server_url(kind) else servers.load(kind).missing()
+    """Why there is no server of this kind; None: it can be started, or the environment names one that will do."""
+    if url := settings.server_url(kind):
+        return _too_old(kind, url)
+    return servers.load(kind).missing()
+
+
+def _too_old(kind: str, url: str) -> str | None:
+    """Why somebody else's server will not do. One that does not answer is no matter of its version."""
+    try:
+        servers.External(kind, url).start(ASK_MAX_S)
+    except ServerMissing as missing:
+        return str(missing)
+    except ServerError:
+        return None
+    return None
 
 
 def has_ended(server: Server) -> bool:

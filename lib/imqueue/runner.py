@@ -7,7 +7,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
-from imqueue import admission, registry
+from imqueue import admission
 from imqueue.backend import BackendError
 from imqueue.exporter import Exporter
 from imqueue.fleet import Fleet, why_missing
@@ -104,8 +104,3 @@ class Runner:
         if reason := why_missing(workload.backend):
             raise BackendError(f"{workload.backend} cannot be had here: {reason}")
         return self._fleet.url(workload.backend, durability)
-
-    @staticmethod
-    def missing() -> dict[str, str | None]:
-        """Backend -> why it cannot run here, None: it can."""
-        return {name: why_missing(name) for name in registry.names()}

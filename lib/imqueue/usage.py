@@ -87,6 +87,14 @@ class Usage:
             self._trees[role] = found
 
 
+def programs_below(pid: int) -> dict[int, str]:
+    """pid -> name of every descendant of a process; {} when it is gone."""
+    try:
+        return {child.pid: child.name() for child in psutil.Process(pid).children(recursive=True)}
+    except psutil.Error:
+        return {}
+
+
 def cores_busy_s() -> list[tuple[float, float]]:
     """(busy, total) seconds of each core since the machine started."""
     return [(sum(core) - core.idle - getattr(core, "iowait", 0.0), sum(core)) for core in psutil.cpu_times(percpu=True)]

@@ -17,8 +17,9 @@ import pytest
 import redis
 from serving import is_taken, listening, make, place, processes, wait_until
 
-from imqueue import servers
+from imqueue import registry, servers
 from imqueue.backend import Durability
+from imqueue.fleet import why_missing
 from imqueue.servers import ServerError, ServerMissing, _private
 from imqueue.servers.guard import Guard, alive
 from imqueue.workload import BadInput
@@ -81,7 +82,25 @@ def test_a_server_that_is_not_here_says_what_would_bring_it(
 def test_a_redis_that_is_too_old_is_missing_with_the_version_needed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("imqueue.servers.redis.find", lambda *_: "/usr/bin/redis-server")
     monkeypatch.setattr("imqueue.servers.redis.output", lambda *_: "Redis server v=6.2.14 sha=0")
-    assert "Redis 6, and 7.0 or newer is needed" in str(servers.load("redis").missing())
+    assert "redis 6.2.14 is too old; 7.0 or newer is needed; `apt-get" in str(servers.load("redis").missing())
+
+
+@pytest.mark.parametrize(("kind", "version"), [("redis", "6.2.14"), ("postgres", "12.22"), ("rabbitmq", "3.7.28")])
+def test_a_server_of_the_readers_own_that_is_too_old_is_missing_and_the_rest_is_not(
+    kind: str, version: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(f"IMQUEUE_{kind.upper()}_URL", "there")
+    monkeypatch.setattr(servers.load(kind), "ask", lambda *_: version)
+    reason = f"IMQUEUE_{kind.upper()}_URL names there: {kind} {version} is too old"
+    ours = [name for name in registry.names() if registry.load(name).declares.server == kind]
+    assert ours
+    assert all((why_missing(name) or "").startswith(reason) for name in ours)
+    assert why_missing("sqlite") is None
+
+
+def test_versions_are_compared_as_numbers() -> None:
+    redis_server = servers.load("redis")
+    assert [redis_server.too_old(each) for each in ("7.0", "7.0.15", "10.1.2-rc1")] == [None] * 3
 
 
 def test_each_class_of_durability_gets_a_redis_of_its_own_and_one_postgres_serves_all(folder: Path) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import redis
 
@@ -50,9 +51,14 @@ def sound(result: Result) -> None:
     assert info["audit"]["sum_fits"] or info["audit"]["duplicated"], info["audit"]
 
 
+def crowd(backend: str) -> dict[str, Any]:
+    """Several of each, as far as the backend allows it."""
+    return {} if issubclass(registry.load(backend), Inline) else {"producers": 2, "workers": 3, "batch": 10}
+
+
 @pytest.mark.parametrize("backend", registry.names())
-def test_a_sum_comes_out_right(backend: str) -> None:
-    result = notebook.run(here(backend), **SMALL)
+def test_a_sum_that_several_work_at_comes_out_right(backend: str) -> None:
+    result = notebook.run(here(backend), **SMALL, **crowd(backend))
     sound(result)
     assert result.info["audit"]["sum_received"] == 3_000 * 3_001 // 2
     assert result.info["counts"]["popped"] == result.info["audit"]["received"] == 3_000
@@ -69,15 +75,6 @@ def test_a_flow_delivers_what_was_due(backend: str) -> None:
     assert latency["due"]["n"] == latency["sent"]["n"] == 750
     assert latency["due"]["negative_n"] == latency["sent"]["negative_n"] == 0
     assert latency["due"]["p50_s"] >= latency["sent"]["p50_s"] > 0
-
-
-@pytest.mark.parametrize("backend", registry.names())
-def test_several_producers_and_workers_share_the_work(backend: str) -> None:
-    if issubclass(registry.load(backend), Inline):
-        pytest.skip("an inline backend has one of each")
-    result = notebook.run(here(backend), **{**SMALL, "producers": 2, "workers": 3, "batch": 10})
-    sound(result)
-    assert result.info["audit"]["received"] == 3_000
 
 
 @pytest.mark.parametrize("size_bytes", [33, 5_000])
@@ -180,8 +177,8 @@ def server(data: Path) -> Iterator[redis.Redis]:
         yield connected
 
 
-def running(**workload: Any) -> notebook.Trial:
-    trial = notebook.start(here("redis_list"), rate_hz=500, warmup_messages=100, **workload)
+def running(backend: str = "redis_list", **workload: Any) -> notebook.Trial:
+    trial = notebook.start(here(backend), rate_hz=500, warmup_messages=100, **workload)
     while trial.state in notebook.BEFORE_LOAD:
         time.sleep(0.02)
     return trial
@@ -229,6 +226,19 @@ def test_a_worker_that_is_killed_makes_the_trial_invalid() -> None:
 
     assert result.info["state"] == "failed"
     assert "died unasked" in result.stamps[0]["reason"]
+
+
+def test_the_node_child_of_a_worker_is_counted_with_it_and_judged() -> None:
+    trial = running("bullmq", duration_s=2)
+    page = Page(Path(trial.status()["folder"]) / "live" / "ledger", "worker-0")
+    (child,) = psutil.Process(page[PID]).children()
+    result = trial.wait(progress=False)
+
+    sound(result)
+    assert not child.is_running()
+    used = result.info["client_cores"]
+    assert used["worker-0's node"] > 0
+    assert result.info["cpu_s"]["worker"] > used["worker-0's node"]
 
 
 def test_the_ledger_is_kept_and_tells_the_same(data: Path) -> None:

@@ -91,11 +91,11 @@ class External(Server):
 
     def start(self, timeout_s: float = 30.0) -> None:
         try:
-            self._ask(timeout_s)
+            version = self._ask(timeout_s)
         except ServerError as error:
-            raise ServerError(
-                f"IMQUEUE_{self.kind.upper()}_URL names {masked(self._url)}, which does not answer: {error}"
-            ) from error
+            raise ServerError(f"{self._named()}, which does not answer: {error}") from error
+        if reason := self._loaded.too_old(version):
+            raise ServerMissing(f"{self._named()}: {reason}")
 
     def stop(self, timeout_s: float = 10.0) -> None:
         pass
@@ -122,6 +122,9 @@ class External(Server):
 
     def settings(self) -> dict[str, str]:
         return {}
+
+    def _named(self) -> str:
+        return f"IMQUEUE_{self.kind.upper()}_URL names {masked(self._url)}"
 
     def _ask(self, timeout_s: float) -> str:
         return self._loaded.ask(self._url, min(timeout_s, ASK_S))

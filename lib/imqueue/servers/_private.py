@@ -125,6 +125,8 @@ class Private(Server):
     """
 
     guard: Guard | None = None
+    version_min: ClassVar[str] = "0"
+    """The oldest that its backends can use, dotted numbers."""
     stop_signal: ClassVar[int] = signal.SIGTERM
     user: str | None = None  # whom it runs as, where that is not us
 
@@ -145,6 +147,13 @@ class Private(Server):
     @abstractmethod
     def ask(cls, url: str, timeout_s: float) -> str:
         """The version of the server at `url`, told by itself. `ServerError`: it does not answer."""
+
+    @classmethod
+    def too_old(cls, version: str) -> str | None:
+        """Why a server of this version is of no use, with the version needed; None: it is new enough."""
+        if _numbers(version) >= _numbers(cls.version_min):
+            return None
+        return f"{cls.kind} {version} is too old; {cls.version_min} or newer is needed"
 
     @abstractmethod
     def prepare(self) -> list[str]:
@@ -194,6 +203,7 @@ class Private(Server):
                 try:
                     self._try_start(timeout_s)
                     self._settled = True
+                    self._look_at_version()
                     return
                 except ServerError as error:
                     if self._settled or not left or not re.search("in use|eaddrinuse", str(error)):
@@ -223,6 +233,11 @@ class Private(Server):
             if isinstance(error, OSError):
                 raise ServerError(f"{self.kind} did not start: {error}") from error
             raise
+
+    def _look_at_version(self) -> None:
+        if reason := self.too_old(self.version()):
+            self.kill()
+            raise ServerMissing(reason)
 
     def _spawned(self, pid: int) -> None:
         if self.guard is not None:
@@ -261,3 +276,7 @@ class Private(Server):
     @property
     def _pid_file(self) -> Path:
         return self.folder / "pids"
+
+
+def _numbers(version: str) -> list[int]:
+    return [int(each) for each in re.findall(r"\d+", version)[:3]]

@@ -43,6 +43,7 @@ class Postgres(Private):
     """A private PostgreSQL. As root it runs as the user postgres, because it refuses to run as root."""
 
     kind = "postgres"
+    version_min = "13"  # for pg_current_snapshot; SKIP LOCKED came with 9.5
     stop_signal: ClassVar[int] = signal.SIGINT  # its fast shutdown: does not wait for clients to leave
 
     def __init__(self, folder: Path, durability: Durability | None = None) -> None:
@@ -58,9 +59,10 @@ class Postgres(Private):
         if (user := _user()) and user not in (each.pw_name for each in pwd.getpwall()):
             return f"PostgreSQL refuses to run as root; `useradd --system {user}` makes a user for it"
         told = output(str(programs / "postgres"), "--version", user=user)
-        if not re.search(r"\(PostgreSQL\) \d", told):
+        version = re.search(r"\(PostgreSQL\) ([\d.]+)", told)
+        if version is None:
             return f"{programs}/postgres does not run here as {user or 'you'}: it says {told!r}; {how}"
-        return None
+        return f"{reason}; {how}" if (reason := cls.too_old(version[1])) else None
 
     @classmethod
     def ask(cls, url: str, timeout_s: float) -> str:

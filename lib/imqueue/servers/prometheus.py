@@ -24,6 +24,7 @@ class Prometheus(Private):
     """A private prometheus. Set `target` (the driver's host:port) and its `token_file` before `start`."""
 
     kind = "prometheus"
+    version_min = "2.33"  # for the @ modifier without a flag
 
     def __init__(
         self,

@@ -31,6 +31,7 @@ class RabbitMQ(Private):
     """A private RabbitMQ node: the broker and its epmd."""
 
     kind = "rabbitmq"
+    version_min = "3.8"  # for quorum queues
 
     @classmethod
     def missing(cls) -> str | None:

@@ -10,8 +10,6 @@ from imqueue.servers import ServerError
 from imqueue.servers._machine import find, how_to_get, output, secret, write_private
 from imqueue.servers._private import Private
 
-VERSION_MIN = 7
-
 DURABLE: dict[Durability, dict[str, str]] = {
     Durability.MEMORY: {"appendonly": "no"},
     Durability.DELAYED: {"appendonly": "yes", "appendfsync": "everysec"},
@@ -31,6 +29,7 @@ class Redis(Private):
     """A private redis-server; settings follow `durability` (None: delayed)."""
 
     kind = "redis"
+    version_min = "7.0"  # for BLMPOP; streams are older
     per_durability = True
 
     @classmethod
@@ -40,12 +39,10 @@ class Redis(Private):
         if program is None:
             return f"redis-server is not on this machine; {how}"
         told = output(program, "--version")
-        version = re.search(r"v=(\d+)\.", told)
+        version = re.search(r"v=([\d.]+)", told)
         if version is None:
             return f"{program} does not run here: it says {told!r}; {how}"
-        if int(version[1]) < VERSION_MIN:
-            return f"{program} is Redis {version[1]}, and {VERSION_MIN}.0 or newer is needed; {how}"
-        return None
+        return f"{reason}; {how}" if (reason := cls.too_old(version[1])) else None
 
     @classmethod
     def ask(cls, url: str, timeout_s: float) -> str:
