@@ -14,6 +14,7 @@ module.exports = async ({ url, queue, batch, persistent, arguments: args }, arri
   connection.on('unblocked', () => (blocked = null));
   const channel = await connection.createConfirmChannel();
   let returned = 0;
+  let isDropped = false; // by us: that our own consumer is cancelled then is no news
   channel.on('error', fail);
   channel.on('close', () => fail('RabbitMQ closed the channel'));
   channel.on('return', () => (returned += 1));
@@ -47,8 +48,8 @@ module.exports = async ({ url, queue, batch, persistent, arguments: args }, arri
     async start() {
       await channel.prefetch(Math.min(batch, 65535));
       await channel.consume(queue, (message) => {
-        if (message === null) fail('RabbitMQ cancelled the consumer: the queue was deleted');
-        else arrived(message.content, message);
+        if (message !== null) arrived(message.content, message);
+        else if (!isDropped) fail('RabbitMQ cancelled the consumer: the queue was deleted');
       });
     },
     settle(messages, upTo) {
@@ -58,7 +59,10 @@ module.exports = async ({ url, queue, batch, persistent, arguments: args }, arri
     },
     depth: async () => (await channel.checkQueue(queue)).messageCount,
     counts: () => channel.checkQueue(queue),
-    destroy: () => channel.deleteQueue(queue),
+    destroy() {
+      isDropped = true;
+      return channel.deleteQueue(queue);
+    },
     close: () => connection.close(),
   };
 };
