@@ -22,6 +22,13 @@ from imqueue.servers.guard import Guard
 LEASE_S = 1.0  # short, so that a test can wait for its end
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The contract mostly waits, so it may run beside the rest; of the rest one test at a time has the machine."""
+    for item in items:
+        if not item.path.name.startswith("test_contract"):
+            item.add_marker(pytest.mark.xdist_group("the rest"))
+
+
 def backend_names() -> list[str]:
     """Every backend with a queue, those without a server first: they are fast, and fail fast."""
     loaded = {name: registry.load(name) for name in registry.names()}
