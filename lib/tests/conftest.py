@@ -22,6 +22,7 @@ from imqueue.servers.guard import Guard
 LEASE_S = 1.0  # short, so that a test can wait for its end
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the marks
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The contract mostly waits, so it may run beside the rest; of the rest one test at a time has the machine."""
     for item in items:
