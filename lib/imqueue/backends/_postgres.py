@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
 
 import psycopg
 from psycopg.abc import PQGen
-from psycopg.sql import SQL, Identifier, Literal
+from psycopg.sql import SQL, Composed, Identifier, Literal
 
 from imqueue.backend import BackendError, Durability, Guarantees, Message, Within
 
@@ -19,12 +20,12 @@ NAME_MAX_BYTES = 63  # PostgreSQL cuts longer names silently, and two queues wou
 VERSION_MIN = 13  # for pg_current_snapshot; SKIP LOCKED came with 9.5, COMMIT AND CHAIN with 12
 WAL_CYCLES = 3  # an asynchronous commit is written and flushed within so many wal_writer_delay
 
-COLUMNS = [("id", "bigint"), ("body", "bytea")]
 SHAPE = """
 SELECT attname::text, format_type(atttypid, atttypmod) FROM pg_attribute JOIN pg_class ON pg_class.oid = attrelid
 WHERE attrelid = to_regclass({name}) AND relkind = 'r' AND attnum > 0 AND NOT attisdropped ORDER BY attnum"""
 CREATE = """
-CREATE TABLE {queue} (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, body bytea NOT NULL) WITH (
+CREATE TABLE {queue} (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, body bytea NOT NULL{columns}) WITH (
+    fillfactor = {fillfactor},
     autovacuum_vacuum_threshold = 5000, autovacuum_vacuum_scale_factor = 0,  -- by count: its size means nothing
     autovacuum_vacuum_cost_delay = 0,  -- without pauses
     vacuum_truncate = off  -- giving pages back locks out everybody
@@ -37,11 +38,27 @@ SELECT name, setting, unit FROM pg_settings WHERE name IN ('fsync', 'synchronous
 T = TypeVar("T")
 
 
+@dataclass(frozen=True)
+class Table:
+    """What a queue's table has besides an id and a body: (name, type, what else its definition says) of each column."""
+
+    columns: tuple[tuple[str, str, str], ...] = ()
+    fillfactor: int = 100
+
+    @property
+    def shape(self) -> list[tuple[str, str]]:
+        return [("id", "bigint"), ("body", "bytea"), *(each[:2] for each in self.columns)]
+
+    def create(self, name: Identifier) -> Composed:
+        columns = SQL("".join(f", {' '.join(each)}" for each in self.columns))
+        return SQL(CREATE).format(queue=name, columns=columns, fillfactor=Literal(self.fillfactor))
+
+
 class Connection(psycopg.Connection[Any]):
     """A psycopg connection whose every wait ends: beyond `ANSWER_MAX_S` it raises, and is of no more use."""
 
     def wait(self, gen: PQGen[T], interval: float = 0.1, timeout: float | None = None) -> T:
-        return super().wait(gen, interval, timeout or ANSWER_MAX_S)
+        return super().wait(gen, interval, ANSWER_MAX_S if timeout is None else timeout)
 
 
 class Session:
@@ -89,7 +106,7 @@ class Session:
         self.connection.close()
 
 
-def make_table(session: Session, queue: str) -> None:
+def make_table(session: Session, queue: str, table: Table) -> None:
     """Create the queue's table if absent; `BackendError` if something of another shape has its name."""
     name = Identifier(queue)
     shape = SQL(SHAPE).format(name=Literal(name.as_string()))
@@ -98,12 +115,12 @@ def make_table(session: Session, queue: str) -> None:
         session.connection.execute("SELECT pg_advisory_xact_lock(hashtext(%s))", (queue,))
         exists = session.connection.execute("SELECT to_regclass(%s)", (name.as_string(),)).fetchone()
         if exists == (None,):
-            session.connection.execute(SQL(CREATE).format(queue=name))
+            session.connection.execute(table.create(name))
             session.connection.execute(SQL(EXTERNAL).format(queue=name))
         found = session.connection.execute(shape).fetchall()
-    if found != COLUMNS:
+    if found != table.shape:
         columns = ", ".join(map(" ".join, found)) or "not a plain table"
-        raise BackendError(f"{queue!r} is here already and is no queue ({columns}); left untouched")
+        raise BackendError(f"{queue!r} is here already and is no queue of this kind ({columns}); left untouched")
 
 
 def read_settings(session: Session) -> dict[str, str]:

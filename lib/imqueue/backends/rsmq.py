@@ -13,13 +13,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
-from imqueue.backend import BackendError, Declares, Durability
+from imqueue.backend import BackendError, Declares, Durability, Guarantees
 from imqueue.backends._node_redis import NodeRedis
 
 SIZE_MAX_BYTES = 65_536  # RSMQ's own default, and the most that it takes without being told "no limit"
 POLL_MAX_MS = 16
+POLL_INTERVAL = f"1 to {POLL_MAX_MS} ms"
 NAME_MAX = 160
 
 
@@ -34,7 +36,7 @@ class RSMQ(NodeRedis):
         delivery="at least once",
         settles="each",
         fifo=True,
-        wakes_by=f"polling, 1 ms to {POLL_MAX_MS} ms apart",
+        wakes_by=f"polling every {POLL_INTERVAL}",
         unacked_returns="when its lease ends",
         size_max_bytes=SIZE_MAX_BYTES,
         server="redis",
@@ -46,6 +48,11 @@ class RSMQ(NodeRedis):
         ):
             raise BackendError(f"queue {self.queue!r}; allowed: up to {NAME_MAX} letters, digits, - and _")
         super().open()
+
+    @property
+    def guarantees(self) -> Guarantees:
+        now = super().guarantees
+        return replace(now, settings=now.settings | {"poll_interval": POLL_INTERVAL})
 
     def _keys(self) -> Mapping[str, str]:
         return {f"rsmq:{self.queue}": "zset", f"rsmq:{self.queue}:Q": "hash", "rsmq:QUEUES": "set"}

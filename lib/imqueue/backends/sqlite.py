@@ -35,6 +35,7 @@ T = TypeVar("T")
 
 POLL_MIN_S = 0.0002
 POLL_MAX_S = 0.002  # a file cannot wake a reader: the floor of the latency when messages are rare
+POLL_INTERVAL = f"{POLL_MIN_S * 1e3:g} to {POLL_MAX_S * 1e3:g} ms"
 LOCK_MAX_S = 10.0  # how long a call waits for the one writer that SQLite allows
 LOCK_YIELDS = 20  # a transaction is short: ask again at once so many times,
 LOCK_POLL_S = 0.0001  # then at this interval (SQLite's own handler goes to 100 ms, which would be our p99)
@@ -85,7 +86,7 @@ class Sqlite(Backend):
         delivery="at least once",
         settles="each",
         fifo=True,
-        wakes_by=f"polling every {POLL_MIN_S * 1000:g} to {POLL_MAX_S * 1000:g} ms",
+        wakes_by=f"polling every {POLL_INTERVAL}",
         unacked_returns="when its lease ends",
         size_max_bytes=1_000_000_000 - 7,  # SQLITE_MAX_LENGTH is of a row, whose header takes 7
     )
@@ -122,7 +123,7 @@ class Sqlite(Backend):
             redelivers_after_s=self.lease_s,
             lease_s=self.lease_s,
             source=f"PRAGMA synchronous (SQLite {sqlite3.sqlite_version})",
-            settings=settings,
+            settings=settings | {"poll_interval": POLL_INTERVAL},
         )
 
     def put(self, bodies: Sequence[bytes]) -> None:
