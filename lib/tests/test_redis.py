@@ -33,7 +33,7 @@ def admin(server: Server) -> Iterator[redis.Redis]:
             client.config_set(name, value)
 
 
-@pytest.fixture(params=["redis_list", "redis_stream"])
+@pytest.fixture(params=["redis_list", "redis_reliable", "redis_stream"])
 def handles(request: pytest.FixtureRequest, server: Server, admin: redis.Redis) -> Iterator[Handles]:
     loaded = registry.load(request.param)
     assert issubclass(loaded, Backend)

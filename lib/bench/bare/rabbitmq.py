@@ -19,10 +19,10 @@ INDEX = {"delayed": 2, "flushed": 1}
 
 
 class Link:
-    """A connection with one channel and the queue, which it makes if need be."""
+    """A connection with one channel."""
 
-    def __init__(self, url: str, queue: str, durability: str) -> None:
-        self.queue, self.rest, self.answer = queue, b"", None
+    def __init__(self, url: str) -> None:
+        self.rest, self.answer = b"", None
         self.tag = self.confirmed = 0
         self.apart: set[int] = set()
         self.arrived: list[tuple[bytes, int]] = []
@@ -35,8 +35,6 @@ class Link:
         self.send(Connection.TuneOk(tune.channel_max, tune.frame_max, 0), 0)
         self.call(Connection.Open(at.virtual_host), Connection.OpenOk, 0)
         self.call(Channel.Open(), Channel.OpenOk)
-        index = {"x-queue-version": INDEX[durability]} if durability in INDEX else {}
-        self.call(Queue.Declare(queue=queue, durable=True, arguments=index), Queue.DeclareOk)
 
     def send(self, method: Any, channel: int = 1) -> None:
         self.socket.sendall(Method(channel, method).marshal())
@@ -87,7 +85,13 @@ class Link:
 
 
 def create(url: str, queue: str, durability: str) -> None:
-    Link(url, queue, durability).socket.close()
+    declare(url, queue, {"x-queue-version": INDEX[durability]} if durability in INDEX else {})
+
+
+def declare(url: str, queue: str, arguments: dict[str, Any]) -> None:
+    link = Link(url)
+    link.call(Queue.Declare(queue=queue, durable=True, arguments=arguments), Queue.DeclareOk)
+    link.socket.close()
 
 
 def destroy(url: str, queue: str) -> None:
@@ -97,7 +101,7 @@ def destroy(url: str, queue: str) -> None:
 
 class Producer:
     def __init__(self, url: str, queue: str, durability: str) -> None:
-        self.link = Link(url, queue, durability)
+        self.link = Link(url)
         self.link.call(Confirm.Select(), Confirm.SelectOk)
         self.properties = pika.BasicProperties(delivery_mode=1 if durability == "memory" else 2)
         self.publish = Method(1, Basic.Publish(exchange="", routing_key=queue, mandatory=True)).marshal()
@@ -117,8 +121,8 @@ class Producer:
 
 
 class Consumer:
-    def __init__(self, url: str, queue: str, durability: str, batch: int) -> None:
-        self.link, self.batch = Link(url, queue, durability), batch
+    def __init__(self, url: str, queue: str, _durability: str, batch: int) -> None:
+        self.link, self.batch = Link(url), batch
         self.link.call(Basic.Qos(prefetch_count=batch), Basic.QosOk)
         self.link.call(Basic.Consume(queue=queue), Basic.ConsumeOk)
 

@@ -45,6 +45,7 @@ class Link:
 
     `delivered`: what the server pushed, in order. `confirmed`, `refused`, `returned`: how many published messages it
     accepted, said no to, or had no queue for. `blocked`: why it reads nothing from publishers; None: it does read.
+    `dead`: why nothing can be said any more; None: it lives.
     """
 
     def __init__(self, url: str) -> None:
@@ -54,7 +55,7 @@ class Link:
         self.server: dict[str, Any] = {}
         self._confirmed_to = 0  # all publications up to this one
         self._confirmed_apart: set[int] = set()  # and these beyond it
-        self._dead: str | None = None
+        self.dead: str | None = None
         self._answer: Any = None
         self._rest = b""
         self._tag: int | None = None  # of the delivery whose header and body come next; None: it came back
@@ -83,8 +84,8 @@ class Link:
 
     def send(self, data: bytes) -> None:
         """Hand `data` to the kernel, all of it."""
-        if self._dead:
-            raise BackendError(self._dead)
+        if self.dead:
+            raise BackendError(self.dead)
         try:
             self._socket.settimeout(ANSWER_MAX_S)
             self._socket.sendall(data)
@@ -93,8 +94,8 @@ class Link:
 
     def step(self, timeout_s: float) -> bool:
         """Wait for the server to say something and take in all that has arrived. False: it said nothing."""
-        if self._dead:
-            raise BackendError(self._dead)
+        if self.dead:
+            raise BackendError(self.dead)
         try:
             self._socket.settimeout(max(0.0, timeout_s))
             data = self._socket.recv(RECV_BYTES)
@@ -133,7 +134,7 @@ class Link:
 
     def close(self) -> None:
         """Say good-bye if the link lives; safe twice."""
-        if self._dead:
+        if self.dead:
             return
         try:
             self.call(Connection.Close(200, "", 0, 0), Connection.CloseOk, CLOSE_MAX_S, channel=0)
@@ -238,7 +239,7 @@ class Link:
             self.refused += self.confirmed - before
 
     def _fail(self, reason: str) -> BackendError:
-        self._dead = reason
+        self.dead = reason
         self._socket.close()
         return BackendError(reason)
 

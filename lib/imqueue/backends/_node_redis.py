@@ -92,9 +92,7 @@ class NodeRedis(RedisBackend):
 
     def _create(self) -> None:
         for key, key_type in self._keys().items():
-            found = self._call("open", "TYPE", key).decode()
-            if found not in (key_type, "none"):
-                raise BackendError(f"key {key!r} holds a {found}, not a {key_type}; left untouched")
+            self._refuse_another_type(key, key_type)
         config = {
             "url": self.url,
             "queue": self.queue,

@@ -12,11 +12,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from imqueue.backend import BackendError, Declares, Durability, Guarantees, Within
-from imqueue.backends._node_amqp import CONSUMER_TIMEOUT_S, SIZE_MAX_BYTES, NodeAmqp
-
-WRITEBACK_S = 35.0  # Linux writes out what is older than 30 s, and looks every 5 s
-INDEX_VERSION = {Durability.DELAYED: 2, Durability.FLUSHED: 1}
+from imqueue.backend import Declares, Durability, Guarantees
+from imqueue.backends._node_amqp import NodeAmqp
+from imqueue.backends._rabbitmq import SIZE_MAX_BYTES, WAKES_BY, Version, classic_arguments, guarantees
 
 
 class Amqplib(NodeAmqp):
@@ -29,7 +27,7 @@ class Amqplib(NodeAmqp):
         delivery="at least once",
         settles="each",
         fifo=True,
-        wakes_by="push: the server sends up to a batch ahead",
+        wakes_by=WAKES_BY,
         unacked_returns="when its holder's connection ends",
         size_max_bytes=SIZE_MAX_BYTES,
         server="rabbitmq",
@@ -37,25 +35,9 @@ class Amqplib(NodeAmqp):
 
     @property
     def guarantees(self) -> Guarantees:
-        settings = self._versions()
-        written, flushed = self.durability is not Durability.MEMORY, self.durability is Durability.FLUSHED
-        return Guarantees(
-            survives_kill=written,
-            survives_power_loss=True if flushed else Within(WRITEBACK_S) if written else False,
-            fifo=True,
-            puts_confirmed=True,
-            redelivers_after_s=0.0,
-            lease_s=CONSUMER_TIMEOUT_S if self._version >= (3, 9) else None,
-            source=f"version {settings['version']} in the handshake; that version's defaults for consumer_timeout",
-            settings=settings | {"x-queue-version": str(INDEX_VERSION.get(self.durability)), "durable": "true"},
-        )
+        arguments = {name: str(value) for name, value in classic_arguments(self.durability, self._version).items()}
+        return guarantees(self.durability, self._version, arguments | self._versions())
 
-    def _config(self, version: tuple[int, ...]) -> dict[str, Any]:
-        release = ".".join(map(str, version))
-        if self.durability is Durability.FLUSHED and version >= (3, 13):
-            raise BackendError(f"RabbitMQ {release} confirms without fsync: no `flushed`; allowed: memory, delayed")
-        if self.durability is Durability.DELAYED and version < (3, 10):
-            raise BackendError(f"RabbitMQ {release} has no index of version 2; allowed: memory, flushed")
-        index = INDEX_VERSION.get(self.durability)
-        arguments = {"x-queue-version": index} if index and version < (4,) else {}
+    def _config(self, version: Version) -> dict[str, Any]:
+        arguments = classic_arguments(self.durability, version)
         return {"persistent": self.durability is not Durability.MEMORY, "arguments": arguments}

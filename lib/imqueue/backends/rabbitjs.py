@@ -16,7 +16,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from imqueue.backend import BackendError, Declares, Durability, Guarantees, Message
-from imqueue.backends._node_amqp import CONSUMER_TIMEOUT_S, SIZE_MAX_BYTES, NodeAmqp
+from imqueue.backends._node_amqp import NodeAmqp
+from imqueue.backends._rabbitmq import SIZE_MAX_BYTES, WAKES_BY, Version, guarantees
 
 
 class RabbitJS(NodeAmqp):
@@ -30,7 +31,7 @@ class RabbitJS(NodeAmqp):
         delivery="at least once",
         settles="batch",
         fifo=True,
-        wakes_by="push: the server sends up to a batch ahead",
+        wakes_by=WAKES_BY,
         unacked_returns="when its holder's connection ends",
         size_max_bytes=SIZE_MAX_BYTES,
         server="rabbitmq",
@@ -38,17 +39,8 @@ class RabbitJS(NodeAmqp):
 
     @property
     def guarantees(self) -> Guarantees:
-        settings = self._versions()
-        return Guarantees(
-            survives_kill=False,
-            survives_power_loss=False,
-            fifo=True,
-            puts_confirmed=False,
-            redelivers_after_s=0.0,
-            lease_s=CONSUMER_TIMEOUT_S if self._version >= (3, 9) else None,
-            source=f"version {settings['version']} in the handshake; that version's defaults for consumer_timeout",
-            settings=settings | {"durable": "true", "persistent": "false"},
-        )
+        settings = self._versions() | {"persistent": "false"}
+        return guarantees(self.durability, self._version, settings, confirms=False)
 
     def open(self) -> None:
         super().open()
@@ -74,6 +66,6 @@ class RabbitJS(NodeAmqp):
             self._gets.popleft()
         self._settled_n += count
 
-    def _config(self, version: tuple[int, ...]) -> dict[str, Any]:
+    def _config(self, version: Version) -> dict[str, Any]:
         self._settled_n = 0
         return {}
