@@ -31,6 +31,12 @@ def published(service: dict[str, Any]) -> set[int]:
     return {int(port.split(":")[1]) for port in service.get("ports", ())} | set(map(int, listens))
 
 
+def base_images(service: dict[str, Any]) -> list[str]:
+    """What it runs, or what it is built on where there is no image of the program itself."""
+    built_on = re.findall("^FROM (.+)$", service.get("build", {}).get("dockerfile_inline", ""), re.M)
+    return [*([service["image"]] if "image" in service else []), *built_on]
+
+
 each_service = pytest.mark.parametrize("service", SERVICES.values(), ids=SERVICES)
 
 
@@ -62,7 +68,8 @@ def test_a_service_listens_on_loopback_only(service: dict[str, Any]) -> None:
 
 @each_service
 def test_an_image_is_pinned_by_the_versions_file(service: dict[str, Any]) -> None:
-    image, variable = re.fullmatch(r"([a-z/]+):\$\{([A-Z]+_TAG):\?.+\}", service["image"]).groups()  # type: ignore[union-attr]
+    (named,) = base_images(service)
+    image, variable = re.fullmatch(r"([a-z/]+):\$\{([A-Z]+_TAG):\?.+\}", named).groups()  # type: ignore[union-attr]
     assert re.match(r"v?\d+\.\d+", env_file(".env")[variable]), f"{image} floats"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import stat
 import subprocess
@@ -10,6 +11,8 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import greenstalk
+import nats
 import pika
 import psutil
 import psycopg
@@ -26,7 +29,8 @@ from imqueue.workload import BadInput
 
 KINDS = servers.kinds()
 KEPT = {"redis": Durability.FLUSHED}  # the class in which what was written must outlive a kill
-LOCKED = [kind for kind in KINDS if kind != "prometheus"]  # which only shows what the driver shows it
+# Prometheus only shows what the driver shows it; beanstalkd's protocol knows no password.
+LOCKED = [kind for kind in KINDS if kind not in ("prometheus", "beanstalkd")]
 INSTALLED = [kind for kind in KINDS if kind != "manager"]  # which is Python's own, and never missing
 
 
@@ -59,7 +63,7 @@ def server(request: pytest.FixtureRequest, shared: Callable[[str], _private.Priv
 
 
 def test_kinds_are_the_files_of_the_folder_each_under_its_own_name() -> None:
-    assert {"postgres", "prometheus", "rabbitmq", "redis"} <= set(KINDS)
+    assert {"beanstalkd", "nats", "postgres", "prometheus", "rabbitmq", "redis"} <= set(KINDS)
     assert [servers.load(kind).kind for kind in KINDS] == KINDS
 
 
@@ -191,6 +195,8 @@ def test_an_external_server_is_asked_and_never_stopped(
         ("redis", "redis://:s3cret@127.0.0.1:1/0"),
         ("postgres", "postgresql://me:s3cret@127.0.0.1:1/db"),
         ("rabbitmq", "amqp://me:s3cret@127.0.0.1:1/%2F"),
+        ("nats", "nats://me:s3cret@127.0.0.1:1"),
+        ("beanstalkd", "beanstalkd://127.0.0.1:1"),
         ("prometheus", "http://me:s3cret@127.0.0.1:1"),
     ],
 )
@@ -228,7 +234,7 @@ def test_a_stopped_server_leaves_no_process_and_no_open_port(server: _private.Pr
 
 
 def test_importing_the_servers_is_cheap() -> None:
-    heavy = "redis", "pika", "psycopg", "requests", "mirakuru"
+    heavy = "redis", "pika", "psycopg", "greenstalk", "nats", "requests", "mirakuru"
     code = f"import sys, imqueue.servers; print([each for each in {heavy} if each in sys.modules])"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "[]"
@@ -253,6 +259,11 @@ def remember(server: _private.Private) -> None:
                 channel.queue_bind("beans", "amq.direct", "beans")
                 channel.queue_purge("beans")
                 channel.basic_publish("", "beans", b"7", pika.BasicProperties(delivery_mode=2))
+        case "nats":
+            asyncio.run(_remember_in_jetstream(server.url))
+        case "beanstalkd":
+            with greenstalk.Client(("127.0.0.1", server.port), use="beans") as tube:
+                tube.put("7")
 
 
 def recalls(server: _private.Private) -> bool:
@@ -266,7 +277,25 @@ def recalls(server: _private.Private) -> bool:
         case "rabbitmq":
             with pika.BlockingConnection(pika.URLParameters(server.url)) as link:
                 return bool(link.channel().basic_get("beans", auto_ack=True)[2] == b"7")
+        case "nats":
+            return asyncio.run(_recall_from_jetstream(server.url)) == b"7"
+        case "beanstalkd":
+            with greenstalk.Client(("127.0.0.1", server.port), watch="beans") as tube:
+                return bool(tube.reserve(timeout=0).body == "7")
     return True  # prometheus: what it knows is kept in the trials' folders
+
+
+async def _remember_in_jetstream(url: str) -> None:
+    async with await nats.connect(url, allow_reconnect=False) as link:
+        stream = link.jetstream()
+        await stream.add_stream(name="beans", subjects=["beans"])
+        await stream.publish("beans", b"7")
+
+
+async def _recall_from_jetstream(url: str) -> bytes | None:
+    async with await nats.connect(url, allow_reconnect=False) as link:
+        message = await link.jetstream().get_last_msg("beans", "beans")
+        return message.data
 
 
 def folder_name(server: servers.Server) -> str:
