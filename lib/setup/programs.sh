@@ -53,7 +53,7 @@ fi
 say "left out:$missing. To have what is missing, one of:"
 if [ -e /etc/debian_version ]; then say "    sudo sh lib/setup/apt.sh$packages"; fi
 if [ "$missing" != " browser" ]; then
-    say "    conda env create -f environment.yml && conda activate im-queue"
+    say "    conda env create -f environment.yml && conda activate im-queue   (but not mysql, nats, beanstalkd)"
     say "    your own servers or Docker's, see docker/compose.yaml"
 fi
 [ -z "${CI:-}${IMQUEUE_REQUIRE:-}" ] || die "and under CI nothing may be left out"

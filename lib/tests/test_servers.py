@@ -10,12 +10,15 @@ import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
 
 import greenstalk
 import nats
 import pika
 import psutil
 import psycopg
+import pymysql
 import pytest
 import redis
 from serving import is_taken, listening, make, place, processes, wait_until
@@ -28,7 +31,8 @@ from imqueue.servers.guard import Guard, alive
 from imqueue.workload import BadInput
 
 KINDS = servers.kinds()
-KEPT = {"redis": Durability.FLUSHED}  # the class in which what was written must outlive a kill
+# The class in which what was written must outlive a kill.
+KEPT = {"redis": Durability.FLUSHED, "mysql": Durability.FLUSHED}
 # Prometheus only shows what the driver shows it; beanstalkd's protocol knows no password.
 LOCKED = [kind for kind in KINDS if kind not in ("prometheus", "beanstalkd")]
 INSTALLED = [kind for kind in KINDS if kind != "manager"]  # which is Python's own, and never missing
@@ -63,7 +67,7 @@ def server(request: pytest.FixtureRequest, shared: Callable[[str], _private.Priv
 
 
 def test_kinds_are_the_files_of_the_folder_each_under_its_own_name() -> None:
-    assert {"beanstalkd", "nats", "postgres", "prometheus", "rabbitmq", "redis"} <= set(KINDS)
+    assert {"beanstalkd", "mysql", "nats", "postgres", "prometheus", "rabbitmq", "redis"} <= set(KINDS)
     assert [servers.load(kind).kind for kind in KINDS] == KINDS
 
 
@@ -194,6 +198,7 @@ def test_an_external_server_is_asked_and_never_stopped(
     [
         ("redis", "redis://:s3cret@127.0.0.1:1/0"),
         ("postgres", "postgresql://me:s3cret@127.0.0.1:1/db"),
+        ("mysql", "mysql://me:s3cret@127.0.0.1:1/db"),
         ("rabbitmq", "amqp://me:s3cret@127.0.0.1:1/%2F"),
         ("nats", "nats://me:s3cret@127.0.0.1:1"),
         ("beanstalkd", "beanstalkd://127.0.0.1:1"),
@@ -234,7 +239,7 @@ def test_a_stopped_server_leaves_no_process_and_no_open_port(server: _private.Pr
 
 
 def test_importing_the_servers_is_cheap() -> None:
-    heavy = "redis", "pika", "psycopg", "greenstalk", "nats", "requests", "mirakuru"
+    heavy = "redis", "pika", "psycopg", "pymysql", "greenstalk", "nats", "requests", "mirakuru"
     code = f"import sys, imqueue.servers; print([each for each in {heavy} if each in sys.modules])"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "[]"
@@ -250,6 +255,11 @@ def remember(server: _private.Private) -> None:
             with psycopg.connect(server.url) as connection:
                 connection.execute("drop table if exists beans")
                 connection.execute("create table beans as select 7 as n")
+        case "mysql":
+            with mysql(server) as connection, connection.cursor() as cursor:
+                cursor.execute("drop table if exists beans")
+                cursor.execute("create table beans as select 7 as n")
+                connection.commit()
         case "rabbitmq":
             with pika.BlockingConnection(pika.URLParameters(server.url)) as link:
                 channel = link.channel()
@@ -274,6 +284,10 @@ def recalls(server: _private.Private) -> bool:
         case "postgres":
             with psycopg.connect(server.url) as connection:
                 return connection.execute("select n from beans").fetchone() == (7,)
+        case "mysql":
+            with mysql(server) as connection, connection.cursor() as cursor:
+                cursor.execute("select n from beans")
+                return bool(cursor.fetchone() == (7,))
         case "rabbitmq":
             with pika.BlockingConnection(pika.URLParameters(server.url)) as link:
                 return bool(link.channel().basic_get("beans", auto_ack=True)[2] == b"7")
@@ -296,6 +310,13 @@ async def _recall_from_jetstream(url: str) -> bytes | None:
     async with await nats.connect(url, allow_reconnect=False) as link:
         message = await link.jetstream().get_last_msg("beans", "beans")
         return message.data
+
+
+def mysql(server: _private.Private) -> Any:
+    url = urlsplit(server.url)
+    return pymysql.connect(
+        host=url.hostname, port=url.port or 0, user=url.username, password=url.password or "", database=url.path[1:]
+    )
 
 
 def folder_name(server: servers.Server) -> str:

@@ -75,7 +75,7 @@ def test_a_folder_that_cannot_be_made_is_one_sentence(folder: Path) -> None:
         Shell(folder / "file" / "shell").start()
 
 
-@pytest.mark.parametrize("kind", ["redis", "postgres", "prometheus"])
+@pytest.mark.parametrize("kind", ["redis", "postgres", "mysql", "prometheus"])
 def test_a_port_that_was_taken_meanwhile_is_exchanged(kind: str, guard: Guard, folder: Path) -> None:
     server = make(kind, folder, guard)
     with socket.create_server(("127.0.0.1", server.port)):

@@ -1,0 +1,179 @@
+"""MariaDB. How a commit is flushed is a setting of the whole server, so each class gets one of its own."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from imqueue.backend import Durability
+from imqueue.servers import ServerError
+from imqueue.servers._machine import find, how_to_get, log_end, output, secret, write_private
+from imqueue.servers._private import Private
+
+ROLE = DATABASE = "imqueue"
+MYSQL_MIN = (8, 0, 4)  # MySQL's own numbers; for JSON_TABLE, SKIP LOCKED came with 8.0.1
+INSTALL_S = 60.0
+
+DURABLE: dict[Durability, dict[str, str]] = {
+    # Written at each commit, flushed each second. 0 would also keep a second of writes from the kernel: more is lost
+    # to a kill, and next to nothing is gained.
+    Durability.DELAYED: {"innodb_flush_log_at_trx_commit": "2"},
+    Durability.FLUSHED: {"innodb_flush_log_at_trx_commit": "1"},
+}
+COMMON = {
+    "innodb_flush_log_at_timeout": "1",  # seconds between the flushes of 2
+    "innodb_doublewrite": "ON",  # without it a page torn by a power cut cannot be repaired
+    "innodb_flush_method": "fsync",  # O_DIRECT is refused by some file systems, and saves memory only
+    "innodb_buffer_pool_size": "256M",  # holds any backlog a trial allows, and leaves a laptop its memory
+    "innodb_log_file_size": "512M",  # at the default of 96 MB a long sum is mostly checkpoints
+    "innodb_purge_batch_size": "1000",  # each get steps over the deleted rows that are not purged yet
+    "innodb_file_per_table": "ON",  # a dropped queue gives its disk space back
+    "skip_log_bin": "ON",  # nothing is replicated; a binary log would be a second flush, ruled by sync_binlog
+    "transaction_isolation": "READ-COMMITTED",  # the default also locks the gaps between rows
+    "performance_schema": "OFF",  # measures, and is felt
+    "max_allowed_packet": "16M",  # MariaDB's own default, said aloud: it bounds a body
+    "max_connections": "200",  # 64 producers, 64 workers, and room to look
+    "skip_name_resolve": "ON",  # a new connection must not wait for a name server
+    "bind_address": "127.0.0.1",
+    "socket": "",  # one way in, as with the other servers: TCP on loopback
+}
+
+
+class MySQL(Private):
+    """A private MariaDB; settings follow `durability` (None: delayed). As root it runs as the user mysql.
+
+    MySQL's own mysqld, which sets up its data in another way, is reached as an external server only.
+    """
+
+    kind = "mysql"
+    per_durability = True
+    version_min = "10.6"  # MariaDB's; for SKIP LOCKED and JSON_TABLE
+
+    def __init__(self, folder: Path, durability: Durability | None = None) -> None:
+        super().__init__(folder, durability)
+        self.user = _user()
+
+    @classmethod
+    def missing(cls) -> str | None:
+        how = how_to_get("mariadb-server")
+        program, install = find("mariadbd"), find("mariadb-install-db")
+        if program is None or install is None:
+            return f"mariadbd and mariadb-install-db are not on this machine; {how}"
+        if (user := _user()) and user not in (each.pw_name for each in pwd.getpwall()):
+            return f"MariaDB refuses to run as root; `useradd --system {user}` makes a user for it"
+        told = output(program, "--no-defaults", "--version")
+        version = re.search(r"Ver ([\d.]+-MariaDB)", told)
+        if version is None:
+            return f"{program} does not run here: it says {told!r}; {how}"
+        return f"{reason}; {how}" if (reason := cls.too_old(version[1])) else None
+
+    @classmethod
+    def too_old(cls, version: str) -> str | None:
+        if "MariaDB" in version:
+            return super().too_old(version)
+        if tuple(map(int, re.findall(r"\d+", version)[:3])) >= MYSQL_MIN:
+            return None
+        return f"MySQL {version} is too old; {'.'.join(map(str, MYSQL_MIN))} or newer is needed"
+
+    @classmethod
+    def ask(cls, url: str, timeout_s: float) -> str:
+        import pymysql
+
+        try:
+            where = urlsplit(url)
+            with pymysql.connect(
+                host=where.hostname,
+                port=where.port or 3306,
+                user=unquote(where.username or ""),
+                password=unquote(where.password or ""),
+                database=unquote(where.path[1:]) or None,
+                connect_timeout=timeout_s,
+                read_timeout=timeout_s,
+                write_timeout=timeout_s,
+                ssl_disabled=where.hostname in ("127.0.0.1", "::1", "localhost"),
+            ) as connection:
+                return str(connection.get_server_info()).removeprefix("5.5.5-")  # which MariaDB adds for old clients
+        # RuntimeError: MySQL's way to log in needs the package cryptography.
+        except (pymysql.MySQLError, OSError, ValueError, RuntimeError) as error:
+            raise ServerError(" ".join(str(error).split()) or type(error).__name__) from error
+
+    @property
+    def url(self) -> str:
+        return f"mysql://{ROLE}:{secret(self._secret)}@127.0.0.1:{self.port}/{DATABASE}"
+
+    def settings(self) -> dict[str, str]:
+        return COMMON | DURABLE[self.durability]
+
+    def prepare(self) -> list[str]:
+        program = find("mariadbd")
+        assert program is not None
+        # An older version cannot read a newer one's data.
+        series = re.search(r"\d+\.\d+", output(program, "--no-defaults", "--version"))
+        data = self.folder / f"data-{series[0] if series else ''}"
+        if not data.exists():
+            self._install(data)
+        return [
+            program,
+            "--no-defaults",  # nor the machine's own settings
+            f"--datadir={data}",
+            f"--port={self.port}",
+            f"--pid-file={data}/pid",
+            *(f"--{name.replace('_', '-')}={value}" for name, value in self.settings().items()),
+        ]
+
+    def _install(self, data: Path) -> None:
+        """Make the data folder with our user in it; an interrupted attempt leaves nothing that looks like one."""
+        install = find("mariadb-install-db")
+        assert install is not None
+        half = data.with_name(data.name + ".new")
+        shutil.rmtree(half, ignore_errors=True)
+        half.mkdir(mode=0o700)
+        first, log = self.folder / "first.sql", self.folder / "install.log"
+        write_private(first, _first_statements(secret(self._secret)))
+        command = [install, "--no-defaults", f"--datadir={half}", f"--extra-file={first}", "--skip-test-db"]
+        command += ["--auth-root-authentication-method=normal", "--skip-name-resolve"]
+        if self.user:
+            for each in (half, first):
+                shutil.chown(each, self.user)
+        try:
+            with open(log, "wb") as out:
+                subprocess.run(
+                    command,
+                    check=True,
+                    timeout=INSTALL_S,
+                    stdin=subprocess.DEVNULL,
+                    stdout=out,
+                    stderr=subprocess.STDOUT,
+                    cwd=self.folder,
+                    env={"PATH": f"{Path(install).parent}:{os.defpath}", "LC_ALL": "C"},
+                    **self.identity(),
+                )
+        except (OSError, subprocess.SubprocessError) as error:
+            raise ServerError(f"mariadb-install-db failed: {error}; {log_end(log)}") from error
+        finally:
+            first.unlink()
+        half.rename(data)
+
+    @property
+    def _secret(self) -> Path:
+        return self.folder / "password"
+
+
+def _user() -> str | None:
+    return "mysql" if os.geteuid() == 0 else None
+
+
+def _first_statements(word: str) -> str:
+    """Our user in place of those without a password that an installation makes. One statement a line."""
+    return f"""FLUSH PRIVILEGES;
+CREATE DATABASE {DATABASE};
+CREATE USER {ROLE}@'127.0.0.1' IDENTIFIED BY '{word}';
+GRANT ALL PRIVILEGES ON *.* TO {ROLE}@'127.0.0.1' WITH GRANT OPTION;
+DELETE FROM mysql.global_priv WHERE User IN ('', 'root');
+FLUSH PRIVILEGES;
+"""
