@@ -10,6 +10,7 @@ import pytest
 import bench
 from bench import pair
 from bench.__main__ import TARGETS_HZ, Cell, bare_names, main, verdict
+from imqueue import registry
 
 HERE = Path(bench.__file__).parent
 
@@ -22,6 +23,11 @@ def test_the_bare_loops_share_no_code_with_the_harness() -> None:
             names = [each.name for each in node.names] if isinstance(node, ast.Import) else []
             names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
             assert not any(name.split(".")[0] == "imqueue" for name in names), f"{path.name} imports {names}"
+
+
+def test_every_backend_with_a_server_and_sqlite_has_a_bare_client() -> None:
+    served = {name for name in registry.names() if registry.load(name).declares.server}
+    assert set(bare_names()) == served | {"sqlite"}
 
 
 def test_a_bare_loop_settles_what_it_puts_and_leaves_no_file(tmp_path: Path) -> None:
