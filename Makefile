@@ -34,7 +34,7 @@ status: env  ## what is running, and where
 	$(IMQUEUE) status
 
 test: env servers node browser  ## the verdict of every test, against real servers
-	$(BIN)/python -m pytest lib/tests --numprocesses 2 --dist loadgroup
+	$(BIN)/python -m pytest lib/tests --numprocesses 2
 
 check: env  ## lint, format, types and the floors of the lib, all clean
 	$(BIN)/ruff check --config lib/pyproject.toml lib notebooks

@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling
 
 from imqueue import registry, servers, settings
 from imqueue.backend import Backend, Durability
@@ -22,12 +24,15 @@ from imqueue.servers.guard import Guard
 LEASE_S = 1.0  # short, so that a test can wait for its end
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the marks
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+class BesideTheContract(LoadScopeScheduling):  # type: ignore[misc]
     """The contract mostly waits, so it may run beside the rest; of the rest one test at a time has the machine."""
-    for item in items:
-        if not item.path.name.startswith("test_contract"):
-            item.add_marker(pytest.mark.xdist_group("the rest"))
+
+    def _split_scope(self, nodeid: str) -> str:
+        return nodeid if "test_contract" in nodeid else "the rest"
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadScopeScheduling:
+    return BesideTheContract(config, log)
 
 
 def backend_names() -> list[str]:
