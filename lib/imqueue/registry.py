@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib
+import importlib.metadata
 import inspect
+import re
 from pathlib import Path
 
 from imqueue.backend import Backend, BackendError, Declares, Inline
@@ -27,7 +29,10 @@ def load(name: str) -> Loaded:
     try:
         module = importlib.import_module(f"imqueue.backends.{name}")
     except ImportError as error:
-        raise BackendError(f"{name} needs a package that cannot be imported: {error}") from error
+        needed = requirement((error.name or "").partition(".")[0])
+        raise BackendError(
+            f"{name} needs {needed}, which cannot be imported ({error}); `make env` installs it"
+        ) from error
     found: list[Loaded] = [
         each
         for each in vars(module).values()
@@ -39,6 +44,19 @@ def load(name: str) -> Loaded:
     if len(found) != 1:
         raise BackendError(f"backends/{name}.py must define one backend, it defines {len(found)}")
     return found[0]
+
+
+def requirement(module: str) -> str:
+    """The package that brings a module, with the versions that will do, as this lib's own metadata say."""
+    try:
+        lines = importlib.metadata.requires("imqueue") or []
+    except importlib.metadata.PackageNotFoundError:  # run from its folder, not installed
+        lines = []
+    for line in lines:
+        name = re.match(r"[\w.-]+", line)
+        if name and name[0].lower().partition("-")[0] == module:  # nats-py brings nats
+            return line.partition(";")[0].strip()
+    return f"a package that brings {module!r}"
 
 
 def describe(declares: Declares) -> dict[str, str]:

@@ -142,10 +142,47 @@ def test_a_table_of_another_shape_is_refused_and_left_untouched(name: str, make:
     theirs = make(OTHER_SHAPE[name])()
     theirs.put(numbered(3))
 
-    with pytest.raises(BackendError, match=r"no queue of this kind \(id bigint, .*\); left untouched"):
+    with pytest.raises(
+        BackendError, match=r"no queue of this kind \(id bigint identity primary key, .*\); left untouched"
+    ):
         make(name)()
 
     assert bodies(take(theirs, 3)) == numbered(3)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_somebody_elses_table_of_the_same_columns_is_refused_and_left_untouched(
+    name: str, make: Make, admin: psycopg.Connection[Any]
+) -> None:
+    handles = make(name)
+    columns = ", ".join(" ".join(each[:2]) for each in handles.loaded.table.columns)  # type: ignore[attr-defined]
+    table = Identifier(handles.queue)
+    admin.execute(SQL(f"CREATE TABLE {{}} (id bigint, body bytea{columns and ', '}{columns})").format(table))
+    admin.execute(SQL("INSERT INTO {} (id, body) VALUES (1, 'theirs')").format(table))
+
+    with pytest.raises(BackendError, match=r"no queue of this kind \(id bigint, body bytea.*\); left untouched"):
+        handles()
+
+    assert admin.execute(SQL("SELECT id, body FROM {}").format(table)).fetchall() == [(1, b"theirs")]
+
+
+def test_a_wait_that_the_server_refuses_leaves_the_handle_of_use(
+    notify: Handles, admin: psycopg.Connection[Any]
+) -> None:
+    handle = notify()
+    assert isinstance(handle, postgres_notify.PostgresNotify)
+    handle._idle[0].connection.execute("SET lock_timeout = '50ms'")
+    waiting = handle._locks["waiting"]
+    admin.execute(SQL("SELECT pg_advisory_lock({})").format(waiting))
+    try:
+        with pytest.raises(BackendError, match="lock timeout"):
+            handle.get(1.0)
+    finally:
+        admin.execute(SQL("SELECT pg_advisory_unlock({})").format(waiting))
+
+    handle.put(numbered(2))
+    assert handle.depth() == 2
+    assert bodies(take(handle, 2)) == numbered(2)
 
 
 def test_a_lease_is_renewed_within_its_page(make: Make, admin: psycopg.Connection[Any]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 
@@ -42,6 +43,12 @@ def test_a_missing_package_disables_one_backend_with_a_reason(monkeypatch: pytes
     monkeypatch.delitem(sys.modules, "imqueue.backends._redis", raising=False)
     monkeypatch.setitem(sys.modules, "redis", None)
 
-    with pytest.raises(BackendError, match="redis_list needs a package that cannot be imported"):
+    with pytest.raises(BackendError, match=r"redis_list needs redis\S*>=6.*, which cannot be imported \(.*`make env`"):
         registry.load("redis_list")
     assert registry.load("sqlite")
+
+
+def test_a_package_is_named_as_it_is_installed_with_the_versions_that_will_do() -> None:
+    assert re.fullmatch(r"nats-py[<>=,.\d]{6,}", registry.requirement("nats"))
+    assert re.fullmatch(r"PyMySQL[<>=,.\d]{6,}", registry.requirement("pymysql"))
+    assert registry.requirement("cheese") == "a package that brings 'cheese'"

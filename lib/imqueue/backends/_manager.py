@@ -10,15 +10,23 @@ import collections
 import contextlib
 import re
 import socket
+import struct
 import threading
 from collections.abc import Sequence
 from multiprocessing import AuthenticationError
-from multiprocessing.connection import Client, Connection, Listener
+from multiprocessing.connection import (
+    Connection,
+    Listener,
+    answer_challenge,
+    deliver_challenge,
+)
 from typing import Any
 
 from imqueue.backend import BackendError
 
 URL = re.compile(r"manager://:(?P<password>[^@/]+)@(?P<host>[^:/]+):(?P<port>\d+)")
+
+SHAKE_MAX_S = 10.0  # whoever has not proved by then to know the password is left
 
 
 class Queues:
@@ -52,32 +60,44 @@ class Queues:
 def serve(host: str, port: int, password: str) -> None:
     """Answer calls of `Queues`' methods until killed, each connection by a thread of its own."""
     queues = Queues()
-    with Listener((host, port), backlog=128, authkey=password.encode()) as listener:
+    with Listener((host, port), backlog=128) as listener:
         while True:
-            # Whoever does not know the password, or left at once, is no reason to stop serving the others.
-            with contextlib.suppress(AuthenticationError, OSError, EOFError):
+            with contextlib.suppress(OSError):  # whoever left at once is no reason to stop serving the others
                 connection = listener.accept()
-                threading.Thread(target=_answer, args=(queues, connection), daemon=True).start()
+                who = (queues, connection, password.encode())
+                threading.Thread(target=_answer, args=who, daemon=True).start()
 
 
-def _answer(queues: Queues, connection: Connection) -> None:
-    _send_at_once(connection)
-    with connection, contextlib.suppress(OSError, EOFError):
+def _answer(queues: Queues, connection: Connection, password: bytes) -> None:
+    with connection, contextlib.suppress(AuthenticationError, OSError, EOFError):
+        _prepare(connection, SHAKE_MAX_S)
+        deliver_challenge(connection, password)
+        answer_challenge(connection, password)
+        _prepare(connection, None)
         while True:
             method, *arguments = connection.recv()
             connection.send(getattr(queues, method)(*arguments))
 
 
-def connect(url: str) -> Connection:
-    """A connection to the server at ``manager://:<password>@<host>:<port>``. Raises `BackendError`."""
+def connect(url: str, wait_max_s: float) -> Connection:
+    """A connection to the server at ``manager://:<password>@<host>:<port>``, on which no read or write takes longer.
+
+    Raises `BackendError`.
+    """
     match = URL.fullmatch(url)
     if match is None:
         raise BackendError("this is no address of a manager; allowed: manager://:<password>@<host>:<port>")
+    password = match["password"].encode()
+    connection: Connection | None = None
     try:
-        connection = Client((match["host"], int(match["port"])), authkey=match["password"].encode())
+        connection = Connection(socket.create_connection((match["host"], int(match["port"])), wait_max_s).detach())
+        _prepare(connection, wait_max_s)
+        answer_challenge(connection, password)
+        deliver_challenge(connection, password)
     except (OSError, EOFError, AuthenticationError) as error:
+        if connection is not None:
+            connection.close()
         raise BackendError(f"no manager answers: {error!r}") from error
-    _send_at_once(connection)
     return connection
 
 
@@ -92,8 +112,15 @@ def call(connection: Connection, method: str, *arguments: Any, timeout_s: float)
         raise BackendError(f"the connection was lost: {error!r}") from error
 
 
-def _send_at_once(connection: Connection) -> None:
-    """A large message leaves in two writes, and the second must not wait for the first one's acknowledgement."""
+def _prepare(connection: Connection, wait_max_s: float | None) -> None:
+    """No read or write takes longer than that; None: for ever. And each leaves at once.
+
+    A large message leaves in two writes, and the second must not wait for the first one's acknowledgement.
+    """
+    wait_us = round((wait_max_s or 0.0) * 1e6)
     with socket.socket(fileno=connection.fileno()) as link:
+        link.setblocking(True)  # it came with a timeout of Python's, which is no use without Python's socket
         link.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for direction in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
+            link.setsockopt(socket.SOL_SOCKET, direction, struct.pack("ll", *divmod(wait_us, 1_000_000)))
         link.detach()  # it stays the connection's

@@ -21,7 +21,10 @@ VERSION_MIN = 13  # for pg_current_snapshot; SKIP LOCKED came with 9.5, COMMIT A
 WAL_CYCLES = 3  # an asynchronous commit is written and flushed within so many wal_writer_delay
 
 SHAPE = """
-SELECT attname::text, format_type(atttypid, atttypmod) FROM pg_attribute JOIN pg_class ON pg_class.oid = attrelid
+SELECT attname::text, format_type(atttypid, atttypmod) || CASE attidentity WHEN 'a' THEN ' identity' ELSE '' END ||
+    CASE WHEN EXISTS (SELECT FROM pg_constraint WHERE conrelid = attrelid AND contype = 'p' AND conkey = ARRAY[attnum])
+        THEN ' primary key' ELSE '' END
+FROM pg_attribute JOIN pg_class ON pg_class.oid = attrelid
 WHERE attrelid = to_regclass({name}) AND relkind = 'r' AND attnum > 0 AND NOT attisdropped ORDER BY attnum"""
 CREATE = """
 CREATE TABLE {queue} (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, body bytea NOT NULL{columns}) WITH (
@@ -47,7 +50,7 @@ class Table:
 
     @property
     def shape(self) -> list[tuple[str, str]]:
-        return [("id", "bigint"), ("body", "bytea"), *(each[:2] for each in self.columns)]
+        return [("id", "bigint identity primary key"), ("body", "bytea"), *(each[:2] for each in self.columns)]
 
     def create(self, name: Identifier) -> Composed:
         columns = SQL("".join(f", {' '.join(each)}" for each in self.columns))

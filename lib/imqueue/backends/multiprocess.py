@@ -36,7 +36,7 @@ class Multiprocess(Backend):
 
     def open(self) -> None:
         self.close()
-        self._link = connect(self.url)
+        self._link = connect(self.url, ANSWER_MAX_S)
 
     def close(self) -> None:
         if self._link is not None:

@@ -16,7 +16,8 @@ from hashlib import blake2b
 import psycopg
 from psycopg.sql import SQL, Composed, Identifier, Literal
 
-from imqueue.backend import Declares, Durability, Guarantees, Message
+from imqueue.backend import BackendError, Declares, Durability, Guarantees, Message
+from imqueue.backends._postgres import words
 from imqueue.backends._postgres_held import ANYTHING, HeldQueue
 from imqueue.backends._postgres_queue import POLL_MAX_S, POLL_MIN_S, SIZE_MAX_BYTES
 
@@ -95,7 +96,10 @@ class PostgresNotify(HeldQueue):
             session.connection.execute(self._unlisten)
             session.in_transaction = True
         except psycopg.Error as error:
-            raise self._failure("get", session, error) from error
+            if session.lost_by(error):
+                raise self._failure("get", session, error) from error
+            session.end()  # it may still listen, hold the lock `waiting`, and be in a transaction that failed
+            raise BackendError(f"get was refused by PostgreSQL: {words(error)}") from error
         self._idle.append(session)
 
 

@@ -28,7 +28,7 @@ class Manager(Private):
     @classmethod
     def ask(cls, url: str, timeout_s: float) -> str:
         try:
-            with connect(url) as connection:
+            with connect(url, timeout_s) as connection:
                 call(connection, "depth", "", timeout_s=timeout_s)
         except BackendError as error:
             raise ServerError(str(error)) from error
