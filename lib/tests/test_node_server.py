@@ -92,10 +92,9 @@ def test_a_server_that_lets_nothing_be_fetched_is_an_error_of_get(handles: Handl
     producer.put(numbered(2))
     admin.config_set("maxmemory", "1")
 
-    with pytest.raises(BackendError, match="OOM"):
+    with pytest.raises(BackendError, match=r"OOM|EXECABORT"):
         worker.get(3.0)
 
-    assert producer.depth() == 2
     admin.config_set("maxmemory", "0")
     worker.close()
     assert sorted(bodies(take(producer, 2))) == numbered(2)
@@ -116,6 +115,8 @@ def test_an_ack_that_redis_refuses_is_an_error_at_once(handles: Handles, admin: 
 
     assert time.monotonic() - began < 4.0
     admin.rename("kept", active)
+    handle.close()
+    assert bodies(take(handles(), 1)) == [b"only"]
 
 
 @on("kue")
@@ -127,7 +128,7 @@ def test_an_ack_that_kue_could_not_book_is_an_error_and_the_job_stays_active(
     held = hold(handle, 2)
     admin.config_set("maxmemory", "1")
 
-    with pytest.raises(BackendError, match="OOM"):
+    with pytest.raises(BackendError, match="EXECABORT"):
         handle.ack(held)
 
     admin.config_set("maxmemory", "0")
@@ -201,7 +202,7 @@ def test_a_child_that_cannot_be_started_is_a_backend_error_and_leaves_no_file_op
 
     with monkeypatch.context() as patch:
         patch.setenv("PATH", str(tmp_path))
-        with pytest.raises(BackendError, match="no Node child for .*Exec format error"):
+        with pytest.raises(BackendError, match=r"no Node child for .*Exec format error"):
             handle.open()
 
     assert len(os.listdir("/proc/self/fd")) == before

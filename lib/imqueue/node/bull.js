@@ -50,8 +50,10 @@ class Bull {
   }
 
   handle(job) {
+    if (isGone(job)) return Promise.resolve();
     return new Promise((finish) => {
-      if (this.late === null) this.child.arrived(unwrap(job.data), { id: job.id, job, finish });
+      const reason = () => job.failedReason;
+      if (this.late === null) this.child.arrived(unwrap(job.data), { id: job.id, job, finish, reason });
       else this.late.push(job);
     });
   }
@@ -86,6 +88,14 @@ class Bull {
     await new Promise(setImmediate);
     await Promise.all([...unseen().map(({ job }) => job), ...this.late].map(putBack));
   }
+}
+
+// Redis may have handed a job to us while we were stopped, and somebody else has settled it since. Bull makes an empty
+// job of that; let it be removed.
+function isGone(job) {
+  if (!Number.isNaN(job.timestamp)) return false;
+  job.opts.removeOnComplete = true;
+  return true;
 }
 
 // Bull moves a job straight from active to waiting only as a failed attempt, which it would count. If we die between
