@@ -29,6 +29,7 @@ from imqueue.backend import BackendError, Message, Rejected, messages
 OPEN_MAX_S = 30.0  # on a busy machine Node takes a second to load a library
 ANSWER_MAX_S = 30.0
 GET_GRACE_S = 10.0  # beyond the timeout that a get was given
+VERSION_MAX_S = 10.0
 CLOSE_MAX_S = 4.0  # longer than child.js gives itself
 
 NODE_MIN = 18
@@ -68,21 +69,30 @@ def version(package: str) -> str | None:
         return None
 
 
-@lru_cache
 def _node_missing() -> str | None:
     how = f"get Node {NODE_MIN} or newer with npm (Debian: apt-get install nodejs npm), then run: make node"
     program = shutil.which("node")
     if program is None:
         return f"Node is not on this machine; {how}"
-    told = subprocess.run([program, "--version"], capture_output=True, text=True, timeout=10.0, check=False).stdout
+    try:
+        told = _told_version(program)
+    except (OSError, subprocess.SubprocessError) as error:
+        return f"{program} does not run here: {error}; {how}"
     version = re.match(r"v(\d+)\.", told)
     if version is None:
         return f"{program} does not run here: it says {told!r}; {how}"
     return f"{program} is {told.strip()}, which is too old; {how}" if int(version[1]) < NODE_MIN else None
 
 
+@lru_cache
+def _told_version(program: str) -> str:
+    """An error is not kept: the machine may only be busy."""
+    told = subprocess.run([program, "--version"], capture_output=True, text=True, timeout=VERSION_MAX_S, check=False)
+    return told.stdout
+
+
 class NodeChild:
-    """Raises `BackendError` for all that goes wrong, `Rejected` where nothing was accepted.
+    """Raises `BackendError` for all that goes wrong, `Rejected` where nothing was accepted, or even sent.
 
     A child that died, or did not answer in time, is ended and stays dead. It belongs to one thread.
     """
@@ -90,28 +100,31 @@ class NodeChild:
     def __init__(self, adapter: str, config: Mapping[str, Any]) -> None:
         """Start it and wait until it has connected. `config` is what the adapter reads, `facts` what it told."""
         self._name = adapter
+        self._end: BackendError | None = None  # how it came to it
         self._socket, theirs = socket.socketpair()
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - it lives as long as the child
-        program = shutil.which("node")
-        if program is None:
+        try:
+            with theirs:
+                self._process = self._started(theirs.fileno())
+        except OSError as error:
             self._let_go()
-            theirs.close()
-            raise BackendError("Node is not on this machine")
-        with theirs:
-            self._process = subprocess.Popen(
-                [program, "--no-deprecation", str(SOURCE / "child.js"), str(theirs.fileno())],
-                stdin=subprocess.DEVNULL,
-                stdout=self._errors,
-                stderr=self._errors,
-                pass_fds=[theirs.fileno()],
-                env=os.environ | {"NODE_PATH": str(INSTALLED / "node_modules")},
-            )
+            raise BackendError(f"no Node child for {adapter}: {error}") from error
         try:
             told = self._ask(Request.OPEN, json.dumps({"adapter": adapter, **config}).encode(), OPEN_MAX_S)
         except BaseException:
             self.close()
             raise
         self.facts = {name: str(value) for name, value in json.loads(told).items()}
+
+    def _started(self, fd: int) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
+            ["node", "--no-deprecation", str(SOURCE / "child.js"), str(fd)],
+            stdin=subprocess.DEVNULL,
+            stdout=self._errors,
+            stderr=self._errors,
+            pass_fds=[fd],
+            env=os.environ | {"NODE_PATH": str(INSTALLED / "node_modules")},
+        )
 
     @property
     def pid(self) -> int:
@@ -157,6 +170,8 @@ class NodeChild:
 
     def _ask(self, request: Request, payload: bytes = b"", timeout_s: float = ANSWER_MAX_S) -> bytes:
         deadline = time.monotonic() + timeout_s
+        if self._process.poll() is not None:
+            raise Rejected(f"nothing was sent: {self._end or self._fail(f'is gone ({self._last_words()})')}")
         try:
             self._socket.settimeout(timeout_s)
             self._socket.sendall(HEAD.pack(len(payload), request) + payload)
@@ -205,4 +220,5 @@ class NodeChild:
     def _fail(self, reason: str) -> BackendError:
         self._process.kill()
         self.close()
-        return BackendError(f"the Node child of {self._name} {reason}")
+        self._end = BackendError(f"the Node child of {self._name} {reason}")
+        return self._end

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from multiprocessing.connection import Connection
 from typing import NamedTuple
@@ -41,3 +42,9 @@ def hold_until_killed(where: Where, told: Connection, wait_s: float) -> None:
     handle.open()
     told.send(len(handle.get(wait_s)))
     signal.pause()
+
+
+def hold_as_a_group(where: Where, told: Connection, wait_s: float) -> None:
+    """The same, as the leader of a process group of its own, like a worker of a trial."""
+    os.setpgid(0, 0)
+    hold_until_killed(where, told, wait_s)

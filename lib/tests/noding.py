@@ -16,6 +16,7 @@ from conftest import Handles
 
 from imqueue import node_child, registry, settings
 from imqueue.backend import Backend, Durability
+from imqueue.backends._node import NodeHandle
 from imqueue.servers import Server
 
 JOBS = ["bull", "bullmq", "kue"]  # jobs with states
@@ -61,6 +62,20 @@ def child_of(handle: Backend) -> node_child.NodeChild:
     child = vars(handle)["_child"]
     assert isinstance(child, node_child.NodeChild)
     return child
+
+
+def counts_of(handle: Backend) -> dict[str, Any]:
+    """As our handle tells them."""
+    assert isinstance(handle, NodeHandle)
+    return handle.counts()
+
+
+def states_of(handle: Backend) -> tuple[int, int, int, int]:
+    """How many jobs wait, are active, completed and failed: as the plain library counts them, and our handle too."""
+    told = plain(handle, "counts")
+    assert counts_of(handle) == told
+    waiting, completed = ("inactive", "complete") if "inactive" in told else ("waiting", "completed")
+    return told[waiting], told["active"], told[completed], told["failed"]
 
 
 def encoded(sent: list[bytes]) -> list[str]:

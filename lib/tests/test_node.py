@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -12,12 +13,12 @@ from typing import Any
 
 import pytest
 from conftest import Handles
-from contract import SPAWN, bodies, hold, numbered, take
-from holders import Where, hold_until_killed
-from noding import ALL, BODIES, JOBS, Obtain, child_of, encoded, make_handles, on, plain
+from contract import SLACK_S, SPAWN, bodies, hold, numbered, take
+from holders import Where, hold_as_a_group, hold_until_killed
+from noding import ALL, BODIES, JOBS, Obtain, child_of, counts_of, encoded, make_handles, on, plain, states_of
 
 from imqueue import node_child
-from imqueue.backend import Backend, BackendError, Message
+from imqueue.backend import Backend, BackendError, Message, Rejected
 
 
 @pytest.fixture
@@ -51,25 +52,21 @@ def test_what_the_plain_library_put_is_processed_by_us(handles: Handles) -> None
 @on(*JOBS)
 def test_the_librarys_own_count_of_each_state_is_ours(handles: Handles) -> None:
     producer, worker = handles(), handles(batch=2)
-    waiting, completed = ("inactive", "complete") if "kue" in handles.loaded.__module__ else ("waiting", "completed")
-
-    def counts() -> tuple[int, int, int, int]:
-        told = plain(producer, "counts")
-        return told[waiting], told["active"], told[completed], told["failed"]
 
     producer.put(numbered(3))
-    assert counts() == (3, 0, 0, 0)
+    assert states_of(producer) == (3, 0, 0, 0)
     assert producer.depth() == 3
     held = hold(worker, 2)
-    assert counts() == (1, 2, 0, 0)
+    assert states_of(producer) == (1, len(held), 0, 0)
     assert producer.depth() == 1
     worker.ack(held)
     worker.ack(hold(worker, 1))
-    assert counts() == (0, 0, 0, 0)  # ours are removed when completed
+    assert states_of(producer) == (0, 0, 0, 0)  # ours are removed when completed
+    assert producer.depth() == 0
     plain(producer, "put", bodies=encoded(BODIES))
     worker.ack(hold(worker, 2))
     worker.ack(hold(worker, 2))
-    assert counts() == (0, 0, 4, 0)  # theirs ask to be kept
+    assert states_of(producer) == (0, 0, 4, 0)  # theirs ask to be kept
 
 
 @on("rsmq")
@@ -82,15 +79,23 @@ def test_rsmqs_own_count_is_ours_once_the_second_is_over(handles: Handles) -> No
     time.sleep(1.1)  # until then it takes what is new for hidden
 
     told = plain(handle, "counts")
-    assert told["msgs"] - told["hiddenmsgs"] == handle.depth()
+    assert counts_of(handle) == told
+    assert (told["msgs"] - told["hiddenmsgs"], told["hiddenmsgs"]) == (handle.depth(), 1) == (2, 1)
+    handle.ack(hold(handle, 1))
+    assert counts_of(handle)["msgs"] == plain(handle, "counts")["msgs"] == 2
 
 
 @on("amqplib", "rabbitjs")
 def test_the_plain_library_counts_as_many_ready_messages_as_we_do(handles: Handles) -> None:
-    handle = handles()
+    handle, worker = handles(), handles(batch=1)
     handle.put(numbered(3))
+    assert plain(handle, "counts") == counts_of(handle)
+    assert counts_of(handle)["messageCount"] == handle.depth() == 3
 
-    assert plain(handle, "counts")["messageCount"] == handle.depth() == 3
+    held = hold(worker, 1)
+
+    assert plain(handle, "counts")["messageCount"] == counts_of(handle)["messageCount"] == handle.depth() == 2
+    worker.ack(held)
 
 
 @on(*JOBS)
@@ -160,32 +165,117 @@ def test_a_child_is_in_our_process_group_and_ends_with_us(handles: Handles) -> N
 
 
 @on("bull", "bullmq")
-def test_a_stopped_process_group_loses_its_locks_however_often(handles: Handles) -> None:
-    backend = handles()
+def test_a_stopped_or_killed_process_group_loses_its_locks_however_often(handles: Handles) -> None:
+    backend = handles(lease_s=0.4)
     backend.put([b"only"])
+    name = type(backend).__module__.rpartition(".")[2]
+    at = Where(name, backend.url, backend.queue, backend.durability, backend.lease_s)
+    ours, theirs = SPAWN.Pipe()
+    groups = []
+    try:
+        for end in (signal.SIGSTOP, signal.SIGKILL):  # by itself the library fails a job that stalls twice
+            holder = SPAWN.Process(target=hold_as_a_group, args=(at, theirs, SLACK_S))
+            holder.start()
+            assert holder.pid is not None
+            groups.append(holder.pid)
+            assert ours.poll(30.0)
+            assert ours.recv() == 1
+            os.killpg(holder.pid, end)
 
-    for _ in range(2):  # by itself the library fails a job that stalls twice
-        holder = handles()
-        hold(holder, 1)
-        os.kill(child_of(holder).pid, signal.SIGSTOP)
-        time.sleep(2.0 * backend.lease_s)
-        holder.close()
+        assert bodies(take(backend, 1)) == [b"only"]
+        assert states_of(backend) == (0, 0, 0, 0)
+    finally:
+        for group in groups:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(group, signal.SIGKILL)
+        ours.close()
+        theirs.close()
 
-    assert bodies(take(backend, 1)) == [b"only"]
 
-
-@on("kue")
-def test_what_a_closed_handle_had_not_handed_out_goes_back(handles: Handles) -> None:
-    worker, other = handles(batch=10), handles()
-    assert worker.get(0.0) == []
-    other.put(numbered(5))
-    deadline = time.monotonic() + 5.0
-    while other.depth() and time.monotonic() < deadline:
+def wait_until_none_is_ready(handle: Backend) -> None:
+    deadline = time.monotonic() + SLACK_S
+    while handle.depth() and time.monotonic() < deadline:
         time.sleep(0.02)
+    assert handle.depth() == 0
+
+
+@on(*JOBS)
+def test_what_a_closed_handle_had_not_handed_out_goes_back(handles: Handles) -> None:
+    worker, other = handles(batch=10, lease_s=60.0), handles(lease_s=60.0)
+    other.put(numbered(2))
+    held = hold(worker, 2)
+    other.put([b"unseen"] * 5)
+    wait_until_none_is_ready(other)
 
     worker.close()
 
-    assert sorted(bodies(take(other, 5))) == numbered(5)
+    assert bodies(take(other, 5)) == [b"unseen"] * 5
+    assert states_of(other) == (0, len(held), 0, 0)  # what was held stays so until its lock ends
+
+
+@on(*JOBS)
+def test_a_handle_that_is_closed_while_it_fetches_keeps_nothing(handles: Handles) -> None:
+    other = handles(batch=200, lease_s=60.0)
+    sent = numbered(600)
+    for start in range(0, 600, 100):
+        worker = handles(batch=40, lease_s=60.0)
+        worker.ack(worker.get(0.0))  # its consumer runs
+        other.put(sent[start : start + 100])
+        worker.close()
+
+    assert sorted(bodies(take(other, 600))) == sent
+
+
+@on("bull", "bullmq")
+@pytest.mark.parametrize("settled", [False, True])
+def test_an_ack_after_the_lock_was_lost_takes_nothing_from_the_next_holder(handles: Handles, settled: bool) -> None:
+    stalled, other = handles(batch=1, lease_s=0.4), handles(lease_s=0.4)
+    stalled.put([b"only"])
+    late = hold(stalled, 1)
+    os.kill(child_of(stalled).pid, signal.SIGSTOP)
+    taken = hold(other, 1)
+    if settled:
+        other.ack(taken)
+    os.kill(child_of(stalled).pid, signal.SIGCONT)
+    began = time.monotonic()
+
+    stalled.ack(late)
+
+    assert time.monotonic() - began < 4.0
+    assert states_of(other) == (0, 0 if settled else 1, 0, 0)
+    if not settled:
+        other.ack(taken)
+    assert states_of(stalled) == (0, 0, 0, 0)
+
+
+@on("bull", "bullmq")
+def test_a_stalled_holder_with_room_for_more_hands_out_nothing_that_is_settled(handles: Handles) -> None:
+    stalled, other = handles(batch=10, lease_s=0.4), handles(lease_s=0.4)
+    stalled.put([b"only"])
+    late = hold(stalled, 1)
+    os.kill(child_of(stalled).pid, signal.SIGSTOP)
+    other.ack(hold(other, 1))
+    other.close()
+
+    os.kill(child_of(stalled).pid, signal.SIGCONT)
+
+    assert stalled.get(1.0) == []
+    stalled.ack(late)
+    assert states_of(stalled) == (0, 0, 0, 0)
+
+
+@on(*ALL)
+def test_a_put_on_a_closed_handle_or_a_dead_child_is_rejected_not_uncertain(handles: Handles) -> None:
+    handle = handles()
+    os.kill(child_of(handle).pid, signal.SIGKILL)
+    os.waitid(os.P_PID, child_of(handle).pid, os.WEXITED | os.WNOWAIT)
+
+    for _ in range(2):
+        with pytest.raises(Rejected, match="nothing was sent: the Node child of .* is gone"):
+            handle.put([b"x"])
+    handle.close()
+    with pytest.raises(Rejected, match="nothing was sent: the handle is not open"):
+        handle.put([b"x"])
 
 
 @on("rabbitjs")

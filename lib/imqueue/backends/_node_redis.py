@@ -6,23 +6,20 @@ does wrong ends the child, and the handle with it: nothing reconnects or sends a
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from collections.abc import Mapping
+from typing import Any
 
-from imqueue.backend import BackendError, Guarantees, Message, Rejected
+from imqueue.backend import Guarantees
+from imqueue.backends._node import NodeHandle
 from imqueue.backends._redis import RedisBackend, survives
-from imqueue.node_child import NodeChild, missing, version
+from imqueue.node_child import version
 
 SIZE_MAX_BYTES = 64 << 20
 """A limit of ours. Redis and Node would take strings of 512 MB, of which base64 leaves three quarters."""
 
 
-class NodeRedis(RedisBackend):
-    """A handle is one child. A `get` hands out what the library gave it; `batch` is the library's concurrency."""
-
-    package: ClassVar[str]
-
-    _child: NodeChild | None = None
+class NodeRedis(NodeHandle, RedisBackend):
+    """`batch` is the library's concurrency."""
 
     def _keys(self) -> Mapping[str, str]:
         """The library's keys for this queue -> what `TYPE` must say of each, unless it is absent."""
@@ -36,13 +33,9 @@ class NodeRedis(RedisBackend):
         """`redelivers_after_s`, `lease_s`."""
         raise NotImplementedError
 
-    @classmethod
-    def missing(cls) -> str | None:
-        return missing(cls.package)
-
     @property
     def guarantees(self) -> Guarantees:
-        child = self._open_child()
+        versions = self._versions()
         settings = self._settings()
         survives_kill, survives_power_loss = survives(settings)
         redelivers_after_s, lease_s = self._returns()
@@ -54,55 +47,15 @@ class NodeRedis(RedisBackend):
             redelivers_after_s=redelivers_after_s,
             lease_s=lease_s,
             source=f"{self._source()}; the source code of {self.package} {version(self.package)}",
-            settings=settings | {self.package: str(version(self.package))} | child.facts,
+            settings=settings | versions,
         )
 
     def close(self) -> None:
-        if self._child is not None:
-            self._child.close()
-            self._child = None
+        self._end_child()
         super().close()
-
-    def put(self, bodies: Sequence[bytes]) -> None:
-        child = self._open_child()
-        largest = max(map(len, bodies), default=0)
-        limit = self.declares.size_max_bytes
-        if limit is not None and largest > limit:
-            raise Rejected(f"a message of {largest} bytes was not sent; allowed: up to {limit}")
-        if bodies:
-            child.put(bodies)
-
-    def get(self, timeout_s: float) -> list[Message]:
-        return self._open_child().get(self.batch, timeout_s)
-
-    def ack(self, messages: Sequence[Message]) -> None:
-        child = self._open_child()
-        if messages:
-            child.ack([message.receipt for message in messages])
-
-    def depth(self) -> int:
-        return self._open_child().depth()
-
-    def counts(self) -> dict[str, Any]:
-        """Of the messages in each state, as the library's own API counts them."""
-        return self._open_child().counts()
-
-    def destroy(self) -> None:
-        self._open_child().destroy()
 
     def _create(self) -> None:
         for key, key_type in self._keys().items():
             self._refuse_another_type(key, key_type)
-        config = {
-            "url": self.url,
-            "queue": self.queue,
-            "batch": self.batch,
-            "lease_ms": round(1000 * self.lease_s),
-            "size_max_bytes": self.declares.size_max_bytes,
-        }
-        self._child = NodeChild(self.package, config | self._config())
-
-    def _open_child(self) -> NodeChild:
-        if self._child is None:
-            raise BackendError("the handle is not open")
-        return self._child
+        config = {"lease_ms": round(1000 * self.lease_s), "size_max_bytes": self.declares.size_max_bytes}
+        self._start_child(self.package, config | self._config())

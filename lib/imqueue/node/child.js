@@ -2,9 +2,12 @@
 // One handle's child: answers requests on one socket, one after the other, and ends when that socket ends.
 // A frame: u32 length of its payload, u8 code, payload; numbers are little-endian. node_child.py is the other side.
 //
-// An adapter is `async (config, arrived, fail) => ({facts, put, start | take, settle, depth, counts, destroy, close})`.
-// `start()` begins to consume and then calls `arrived(body, item)`; `take(most)` asks once and returns [body, item]
+// An adapter is `async (config, child) => ({facts, put, start | take, settle, depth, counts, destroy, close})`.
+// `start()` begins to consume and then calls `child.arrived(body, item)`; `take(most)` asks once and returns [body, item]
 // pairs, for a library that cannot wait. `settle(items, upTo)`: `upTo` says that nothing older is held.
+// `close(unseen)`: `unseen()` takes and returns the items that arrived and no get has returned.
+// `child.troubled(error)`: consuming failed and the library goes on; the next get that has nothing to return raises it.
+// `child.fail(reason)`: nothing works any more; the child ends with it.
 
 const net = require('node:net');
 const path = require('node:path');
@@ -20,20 +23,31 @@ const socket = new net.Socket({ fd: Number(process.argv[2]) });
 const held = new Map(); // receipt -> item, in the order of the receipts
 let waiting = []; // [body, item] that arrived and no get has returned
 let receipt = 0;
+let trouble = null; // an error that no get has raised yet
 let wake = null; // called when something arrives while a get waits
 let adapter = null;
 let config = null;
 let isStarted = false;
+let refuse = null; // called instead of ending while `open` waits
 let isClosing = false;
 
 function fail(reason) {
   if (isClosing) return;
+  if (refuse !== null) {
+    refuse(reason);
+    return;
+  }
   console.error(`${reason && reason.message ? reason.message : reason}`);
   process.exit(1);
 }
 
 function arrived(body, item) {
   waiting.push([body, item]);
+  if (wake !== null) wake();
+}
+
+function troubled(error) {
+  trouble = error;
   if (wake !== null) wake();
 }
 
@@ -66,8 +80,9 @@ async function get(payload) {
   else {
     if (!isStarted) await adapter.start();
     isStarted = true;
-    if (waiting.length === 0 && timeoutMs > 0) await somethingArrives(timeoutMs);
+    if (waiting.length === 0 && trouble === null && timeoutMs > 0) await somethingArrives(timeoutMs);
   }
+  if (waiting.length === 0) raiseTrouble();
   const taken = waiting.slice(0, most);
   waiting = waiting.slice(most);
   const head = Buffer.allocUnsafe(8 + 4 * taken.length);
@@ -78,6 +93,13 @@ async function get(payload) {
     held.set(receipt++, item);
   });
   return [head, ...taken.map(([body]) => body)];
+}
+
+function raiseTrouble() {
+  if (trouble === null) return;
+  const error = trouble;
+  trouble = null;
+  throw error;
 }
 
 async function ack(payload) {
@@ -109,7 +131,10 @@ function bodiesOf(payload) {
 
 async function open(payload) {
   config = JSON.parse(payload);
-  adapter = await require(path.join(__dirname, `${config.adapter}.js`))(config, arrived, fail);
+  const refused = new Promise((_, reject) => (refuse = reject));
+  const make = require(path.join(__dirname, `${config.adapter}.js`));
+  adapter = await Promise.race([make(config, { arrived, troubled, fail }), refused]);
+  refuse = null;
   return json({ ...adapter.facts, node: process.versions.node });
 }
 
@@ -166,7 +191,11 @@ async function end() {
   if (isClosing) return;
   isClosing = true;
   setTimeout(() => process.exit(0), CLOSE_MAX_MS);
-  if (adapter !== null && adapter.close) await adapter.close(() => waiting.splice(0).map(([, item]) => item));
+  try {
+    if (adapter !== null && adapter.close) await adapter.close(() => waiting.splice(0).map(([, item]) => item));
+  } catch (error) {
+    console.error(error); // what could not be put back comes back as it would from a holder that died
+  }
   process.exit(0);
 }
 

@@ -4,7 +4,7 @@
 
 const rabbit = require('rabbit.js');
 
-module.exports = async ({ url, queue, batch }, arrived, fail) => {
+async function connect(url, { fail }) {
   const context = rabbit.createContext(url, { noDelay: true });
   let lastError = null;
   context.on('error', (error) => {
@@ -13,32 +13,63 @@ module.exports = async ({ url, queue, batch }, arrived, fail) => {
   });
   context.on('close', () => fail(`RabbitMQ closed the link${lastError ? `: ${lastError.message}` : ''}`));
   await new Promise((resolve) => context.on('ready', resolve));
-  const connected = async (socket) => {
-    socket.on('error', fail);
-    await new Promise((resolve) => socket.connect(queue, resolve));
-    return socket;
-  };
-  // `persistent` makes the queue durable, which newer brokers insist on; the messages are not.
-  const push = await connected(context.socket('PUSH', { persistent: true }));
-  push.setsockopt('persistent', false);
-  const check = () => push.ch.checkQueue(queue);
-  let worker = null;
+  return context;
+}
 
-  return {
-    facts: {},
-    async put(bodies) {
-      for (const body of bodies) push.write(body);
-      await check();
-    },
-    async start() {
-      worker = context.socket('WORKER', { prefetch: Math.min(batch, 65535), persistent: true });
-      worker.on('data', (body) => arrived(body, null));
-      await connected(worker);
-    },
-    settle: (items) => items.forEach(() => worker.ack()),
-    depth: async () => (await check()).messageCount,
-    counts: check,
-    destroy: () => push.ch.deleteQueue(queue),
-    close: () => new Promise((resolve) => context.close(resolve)),
-  };
+class RabbitJS {
+  constructor({ queue, batch }, child, context) {
+    Object.assign(this, { queue, batch, child, context });
+    this.facts = {};
+    this.push = null;
+    this.worker = null;
+  }
+
+  async joined(socket) {
+    socket.on('error', this.child.fail);
+    await new Promise((resolve) => socket.connect(this.queue, resolve));
+    return socket;
+  }
+
+  // `persistent` makes the queue durable, which newer brokers insist on; the messages are not.
+  async open() {
+    this.push = await this.joined(this.context.socket('PUSH', { persistent: true }));
+    this.push.setsockopt('persistent', false);
+  }
+
+  async put(bodies) {
+    for (const body of bodies) this.push.write(body);
+    await this.counts();
+  }
+
+  async start() {
+    this.worker = this.context.socket('WORKER', { prefetch: Math.min(this.batch, 65535), persistent: true });
+    this.worker.on('data', (body) => this.child.arrived(body, null));
+    await this.joined(this.worker);
+  }
+
+  settle(items) {
+    items.forEach(() => this.worker.ack());
+  }
+
+  async depth() {
+    return (await this.counts()).messageCount;
+  }
+
+  counts() {
+    return this.push.ch.checkQueue(this.queue);
+  }
+
+  destroy() {
+    return this.push.ch.deleteQueue(this.queue);
+  }
+
+  close() {
+    return new Promise((resolve) => this.context.close(resolve));
+  }
+}
+
+module.exports = async (config, child) => {
+  const adapter = new RabbitJS(config, child, await connect(config.url, child));
+  await adapter.open();
+  return adapter;
 };
