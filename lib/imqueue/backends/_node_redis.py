@@ -44,7 +44,7 @@ class NodeRedis(RedisBackend):
     def guarantees(self) -> Guarantees:
         child = self._open_child()
         settings = self._settings()
-        survives_kill, survives_power_loss = survives(settings)
+        survives_kill, survives_power_loss = survives(settings, self.url)
         redelivers_after_s, lease_s = self._returns()
         return Guarantees(
             survives_kill=survives_kill,
