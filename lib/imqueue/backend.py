@@ -60,9 +60,10 @@ class Declares:
 
     `settles`: "each" (any subset can be acked), "batch" (only all that one `get` returned), "none" (`get` removes).
     `wakes_by`: how a waiting `get` learns of a message, in words. `unacked_returns`: when one that was got and not
-    acked comes back, as far as that can be said without a server. `late_ack_settles`: an ack after the lease settles the
-    message even while another holds it, who may then lose it; else it is ignored or refused. `server`: the kind in ``servers/``, None: no server.
-    `in_process`: handles of one queue must live in one process, so a trial runs its loops as threads.
+    acked comes back, as far as that can be said without a server. `late_ack_settles`: an ack after the lease settles
+    the message even while another holds it, who may then lose it; else it is ignored or refused. `server`: the kind
+    in ``servers/``, None: no server. `in_process`: handles of one queue must live in one process, so a trial runs its
+    loops as threads.
     """
 
     built_on: str

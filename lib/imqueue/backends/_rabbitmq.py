@@ -192,7 +192,7 @@ def guarantees(
         puts_confirmed=confirms,
         redelivers_after_s=0.0,
         lease_s=CONSUMER_TIMEOUT_S if version >= (3, 9) else None,
-        source=f"version {words(version)} in the handshake; that version's defaults for consumer_timeout; {kernel.source}",
+        source=f"version {words(version)} in the handshake; its default for consumer_timeout; {kernel.source}",
         settings={"version": words(version), "durable": "true"} | settings,
     )
 

@@ -71,8 +71,8 @@ class Nats(Backend):
     it, so `ack` refuses what this handle's own clock, started with the pull, says is over: another may hold it. Only an
     ack that is on its way for longer than a twentieth of the lease can still settle another's.
 
-    `close` hands nothing back early, since a crash could not. The server pings an idle handle every 2 minutes, and nothing answers between two calls: after
-    some 6 minutes without one the server hangs up, and the next call says so.
+    `close` hands nothing back early, since a crash could not. The server pings an idle handle every 2 minutes, and
+    nothing answers between two calls: after some 6 minutes without one the server hangs up, and the next call says so.
     """
 
     declares = Declares(
