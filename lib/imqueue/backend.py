@@ -60,8 +60,10 @@ class Declares:
 
     `settles`: "each" (any subset can be acked), "batch" (only all that one `get` returned), "none" (`get` removes).
     `wakes_by`: how a waiting `get` learns of a message, in words. `unacked_returns`: when one that was got and not
-    acked comes back, as far as that can be said without a server. `server`: the kind in ``servers/``, None: no server.
-    `in_process`: handles of one queue must live in one process, so a trial runs its loops as threads.
+    acked comes back, as far as that can be said without a server. `late_ack_settles`: an ack after the lease settles
+    the message even while another holds it, who may then lose it; else it is ignored or refused. `server`: the kind
+    in ``servers/``, None: no server. `in_process`: handles of one queue must live in one process, so a trial runs its
+    loops as threads.
     """
 
     built_on: str
@@ -72,6 +74,7 @@ class Declares:
     wakes_by: str
     unacked_returns: Literal["never", "when its holder's connection ends", "when its lease ends"]
     size_max_bytes: int | None
+    late_ack_settles: bool = False
     server: str | None = None
     in_process: bool = False
 
@@ -163,7 +166,8 @@ class Backend(ABC):
     def ack(self, messages: Sequence[Message]) -> None:
         """Settle exactly these, in any order; they are settled when it returns, the rest stay held.
 
-        Where `settles` is "batch" a part of what one `get` returned is refused with `BackendError`.
+        A message whose lease is over is left to its next holder, silently or with a `BackendError`, unless
+        `late_ack_settles`. Where `settles` is "batch" a part of what one `get` returned is refused with `BackendError`.
         """
 
     @abstractmethod

@@ -35,10 +35,10 @@ def bodies(messages: list[Message]) -> list[bytes]:
     return [message.body for message in messages]
 
 
-def hold(handle: Backend, count: int) -> list[Message]:
+def hold(handle: Backend, count: int, patience_s: float = SLACK_S) -> list[Message]:
     """Get `count` messages and ack none."""
     held: list[Message] = []
-    deadline = time.monotonic() + SLACK_S
+    deadline = time.monotonic() + patience_s
     while len(held) < count and time.monotonic() < deadline:
         held += handle.get(0.2)
     assert len(held) == count

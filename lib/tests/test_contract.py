@@ -37,7 +37,7 @@ def test_a_body_as_large_as_declared_comes_back(backend: Backend, another_handle
 def test_a_larger_body_is_refused_and_nothing_of_its_batch_is_kept(backend: Backend, another_handle: Backend) -> None:
     size_bytes = backend.declares.size_max_bytes
     if size_bytes is None:
-        return
+        pytest.skip("no body is too large for it")
     if size_bytes > REFUSED_MAX_BYTES:
         pytest.skip(f"its limit of {size_bytes} bytes is more than a test should use")
 

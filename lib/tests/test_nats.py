@@ -9,12 +9,14 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import psutil
 import pytest
 from conftest import Handles
 from contract import bodies, hold, numbered, take
+from nats.js.api import ConsumerInfo
 from serving import make, place, wait_until
 
 from imqueue import registry
@@ -88,6 +90,8 @@ def test_a_lease_changed_behind_our_back_changes_the_guarantees(handles: Handles
         ({"storage": "memory"}, "has storage memory, and durability delayed needs file"),
         ({"subjects": ["theirs.>"]}, "has subjects"),
         ({"discard": "old"}, "has discard old"),
+        ({"max_age": 10**9}, "has max_age 1.0, and .*needs none"),
+        ({"max_msgs_per_subject": 5}, "has max_msgs_per_subject 5"),
     ],
 )
 def test_a_stream_made_otherwise_is_refused_and_left_untouched(
@@ -104,6 +108,92 @@ def test_a_stream_made_otherwise_is_refused_and_left_untouched(
     assert (found["config"], found["state"]["consumer_count"]) == (made["config"], 0)
 
 
+@pytest.mark.parametrize(
+    ("strange", "told"),
+    [
+        ({"max_deliver": 1}, "has max_deliver 1"),
+        ({"filter_subject": "imqueue.{queue}"}, "has filter_subject imqueue"),
+        ({"deliver_subject": "theirs"}, "has deliver_subject theirs"),
+        ({"max_deliver": 3, "backoff": [10**9, 2 * 10**9]}, "has max_deliver 3"),
+        ({"headers_only": True}, "has headers_only True"),
+    ],
+)
+def test_a_consumer_made_otherwise_is_refused_and_left_untouched(
+    handles: Handles, admin: Link, strange: dict[str, Any], told: str
+) -> None:
+    name = handles.queue
+    handles().close()
+    admin.ask(f"$JS.API.CONSUMER.DELETE.{name}.workers")
+    theirs = {key: value.format(queue=name) if isinstance(value, str) else value for key, value in strange.items()}
+    config = {"durable_name": "workers", "ack_policy": "explicit", "deliver_policy": "all"} | theirs
+    made = admin.ask(f"$JS.API.CONSUMER.DURABLE.CREATE.{name}.workers", {"stream_name": name, "config": config})
+
+    with pytest.raises(BackendError, match=rf"{told}.*left untouched"):
+        handles()
+
+    assert consumer_of(admin, name)["config"] == made["config"]
+
+
+@pytest.mark.parametrize(
+    ("strange", "told"),
+    [
+        ({"ack_policy": "none"}, "has ack_policy none"),
+        ({"backoff": [1.0]}, r"has backoff \[1.0\]"),
+        ({"filter_subjects": ["theirs"]}, r"has filter_subjects \['theirs'\]"),
+    ],
+)
+def test_so_is_one_that_only_other_versions_make(
+    handles: Handles, admin: Link, monkeypatch: pytest.MonkeyPatch, strange: dict[str, Any], told: str
+) -> None:
+    handles().close()
+    found = ConsumerInfo.from_response(consumer_of(admin, handles.queue))
+    theirs = replace(found, config=replace(found.config, **strange))
+    monkeypatch.setattr("imqueue.backends.nats.Nats._consumer", lambda *_: theirs)
+
+    with pytest.raises(BackendError, match=rf"{told}.*left untouched"):
+        handles()
+
+
+def test_an_ack_that_nobody_took_is_a_backend_error(handles: Handles, admin: Link) -> None:
+    handle = handles()
+    handle.put(numbered(2))
+    held = hold(handle, 2)
+    admin.ask(f"$JS.API.STREAM.DELETE.{handles.queue}")
+
+    with pytest.raises(BackendError, match="ack of 2 messages is uncertain: nobody answers there"):
+        handle.ack(held)
+
+    handles()  # for the fixture's end
+
+
+@pytest.mark.usefixtures("admin")
+def test_an_ack_within_the_lease_settles_though_others_come_too_late(handles: Handles) -> None:
+    handle, other = handles(batch=1, lease_s=1.0), handles(batch=1, lease_s=1.0)
+    handle.put(numbered(2))
+    late = hold(handle, 1)
+    time.sleep(1.0)
+    (again,) = hold(other, 1, 3.0)
+    in_time = hold(handle, 1, 3.0) if again.body == late[0].body else [again]
+
+    with pytest.raises(BackendError, match="1 of 2 messages were not acked: their lease of 1 s is over"):
+        handle.ack([*late, *in_time])
+
+    other.close()
+    assert bodies(take(handle, 2, 3.0)) == bodies(late)
+
+
+@pytest.mark.usefixtures("admin")
+def test_the_lease_that_the_first_gave_the_consumer_is_the_one_that_counts(handles: Handles) -> None:
+    handles(lease_s=1.0)
+    handle = handles(lease_s=60.0)
+    handle.put([b"x"])
+    held = hold(handle, 1)
+    time.sleep(1.0)
+
+    with pytest.raises(BackendError, match="lease of 1 s is over"):
+        handle.ack(held)
+
+
 def test_a_full_stream_refuses_and_says_whether_anything_was_kept(handles: Handles, admin: Link) -> None:
     handle = handles()
     config = admin.ask(f"$JS.API.STREAM.INFO.{handles.queue}")["config"]
@@ -116,6 +206,15 @@ def test_a_full_stream_refuses_and_says_whether_anything_was_kept(handles: Handl
         handle.put(numbered(2))
 
     assert bodies(take(handle, 5)) == numbered(5)
+
+
+def test_bytes_that_are_not_ours_are_passed_on(handles: Handles, admin: Link) -> None:
+    handle = handles()
+    body = b"\xff\r\nMSG not ours\0"
+    admin.send(b"PUB imqueue.%b %b %d\r\n%b\r\n" % (handles.queue.encode(), admin.inbox.encode(), len(body), body))
+    assert b'"seq"' in admin.take_answers(1)[0]
+
+    assert bodies(take(handle, 1)) == [body]
 
 
 def test_a_message_with_headers_that_is_not_ours_is_passed_on(handles: Handles, admin: Link) -> None:

@@ -83,16 +83,6 @@ def test_a_version_that_cannot_keep_it_is_refused_with_what_it_can(
         on(name)(durability=durability)
 
 
-@pytest.mark.parametrize("name", [*KINDS, "amqplib", "rabbitjs"])
-def test_a_put_on_a_closed_handle_is_rejected_since_nothing_was_sent(name: str) -> None:
-    loaded = registry.load(name)
-    assert issubclass(loaded, Backend)
-    handle = loaded("amqp://127.0.0.1:1", "none", durability=loaded.declares.default_durability, batch=1)
-
-    with pytest.raises(Rejected, match="nothing was sent"):
-        handle.put([b"x"])
-
-
 @pytest.mark.parametrize("name", KINDS)
 def test_a_put_on_a_link_that_is_known_to_be_dead_is_rejected(on: Callable[[str], Handles], name: str) -> None:
     handle, other = on(name)(), on(name)()

@@ -25,7 +25,7 @@ EVERY_PUT = "before every answer"
 
 
 class Link:
-    """A connection on one tube. Every failure but a refusal closes it, and it stays closed."""
+    """A connection on one tube. Every failure but the server's no closes it, and it stays closed."""
 
     def __init__(self, url: str, tube: str) -> None:
         at = urlsplit(url)
@@ -38,26 +38,33 @@ class Link:
         self._client = greenstalk.Client(self._socket, encoding=None)
         self._is_open = True
         self._data, self._at = b"", 0
-        self.ask("use", tube)
-        self.ask("watch", tube)
-        if tube != greenstalk.DEFAULT_TUBE:
-            self.ask("ignore", greenstalk.DEFAULT_TUBE)
+        with self.exchange():
+            self.ask("use", tube)
+            self.ask("watch", tube)
+            if tube != greenstalk.DEFAULT_TUBE:
+                self.ask("ignore", greenstalk.DEFAULT_TUBE)
 
     def ask(self, question: str, *arguments: Any) -> Any:
         """By one of greenstalk's own methods: what is not done per message."""
         if not self._is_open:
             raise BackendError(f"{question} was not tried: the handle is closed, or its connection was lost")
-        try:
-            with self.exchange():
+        with self.exchange():
+            try:
                 return getattr(self._client, question)(*arguments)
-        except (OSError, ValueError, AssertionError, greenstalk.Error) as error:
-            raise BackendError(f"{question} failed: {error!r}") from error
+            except greenstalk.BeanstalkdError as error:
+                no = error
+            except (OSError, greenstalk.Error) as error:
+                raise BackendError(f"{question} failed: {error!r}") from error
+        raise BackendError(f"beanstalkd refused {question}: {no!r}") from no
 
     @contextlib.contextmanager
     def exchange(self) -> Iterator[None]:
         """Around a `send` and all its answers: cut short, nobody could tell what the next answer answers."""
         try:
             yield
+        except (ValueError, AssertionError) as error:  # of int and greenstalk, where the server speaks otherwise
+            self.close()
+            raise BackendError(f"beanstalkd said what its protocol does not know: {error!r}") from error
         except BaseException:
             self.close()
             raise

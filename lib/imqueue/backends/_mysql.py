@@ -14,14 +14,14 @@ from pymysql.constants import CLIENT, ER
 from pymysql.converters import encoders
 
 from imqueue.backend import BackendError, Durability, Guarantees, Within
+from imqueue.backends._kernel import is_here, writeback
 
 ANSWER_MAX_S = 30  # the end of every wait for the server; one that is stopped would never answer
 LOCK_MAX_S = 20  # by default a DROP TABLE waits a day for a transaction, and longer than ANSWER_MAX_S nobody listens
 CONNECT_MAX_S = 10
 NAME_MAX = 64  # characters
 PACKET_MIN_BYTES = 16 * 1024 * 1024  # MariaDB's default for max_allowed_packet; MySQL's is 64 MiB
-LOOPBACK = ("127.0.0.1", "::1", "localhost")
-WRITEBACK_S = 30.0  # a file that nobody flushes: Linux writes dirty pages back within this (vm.dirty_expire_centisecs)
+PORT = 3306
 
 # Not only the library's own: a link that breaks in the middle of a packet shows as one of the others.
 FAILURES = (pymysql.MySQLError, OSError, ValueError, IndexError, RuntimeError, struct.error)
@@ -61,18 +61,12 @@ class Session:
     """One connection, in a transaction only while it holds messages (`held`: their ids, as the server spells them)."""
 
     def __init__(self, url: str) -> None:
-        where = urlsplit(url)
         self.connection = pymysql.connect(
-            host=where.hostname,
-            port=where.port or 3306,
-            user=unquote(where.username or ""),
-            password=unquote(where.password or ""),
-            database=unquote(where.path[1:]),
+            **address(url),
             autocommit=True,
             connect_timeout=CONNECT_MAX_S,
             read_timeout=ANSWER_MAX_S,
             write_timeout=ANSWER_MAX_S,
-            ssl_disabled=where.hostname in LOOPBACK,  # elsewhere TLS is used where the server offers it
             client_flag=CLIENT.MULTI_STATEMENTS,
             conv=encoders,  # no decoders: an id comes as the digits that the next statement needs
         )
@@ -110,6 +104,19 @@ class Session:
                 self.roll_back()
         with contextlib.suppress(*FAILURES):
             self.connection.close()
+
+
+def address(url: str) -> dict[str, Any]:
+    """What `pymysql.connect` is told of a server. `ValueError`: that is no address."""
+    where = urlsplit(url)
+    return {
+        "host": where.hostname,
+        "port": where.port or PORT,
+        "user": unquote(where.username or ""),
+        "password": unquote(where.password or ""),
+        "database": unquote(where.path[1:]) or None,
+        "ssl_disabled": is_here(url),  # elsewhere TLS is used where the server offers it
+    }
 
 
 def quoted(name: str) -> str:
@@ -183,16 +190,18 @@ def refuse_unless(settings: dict[str, str], asked: Durability) -> None:
         raise BackendError(f"durability {asked!s} was asked for; this server {is_like} ({shown})")
 
 
-def guarantees(settings: dict[str, str], *, polls: str) -> Guarantees:
+def guarantees(settings: dict[str, str], *, url: str, polls: str) -> Guarantees:
     late = Within(max(1.0, float(settings["innodb_flush_log_at_timeout"])))
     waits, in_kernel = _waits(settings), settings["innodb_flush_log_at_trx_commit"] == "2"
     idle_s = [float(value) for name, value in settings.items() if name.endswith("_timeout") and "idle" in name]
     ends_s = [each for each in [*idle_s, float(settings["wait_timeout"])] if each > 0]
     if settings["log_bin"] == "ON" and settings["sync_binlog"] != "1":
         # What was committed but is not in the binary log is undone at the next start.
-        flushed: Within | bool = Within(max(WRITEBACK_S, late.seconds_s))
+        flushed, kernel_source = writeback(url)
+        if isinstance(flushed, Within):
+            flushed = Within(max(flushed.seconds_s, late.seconds_s))
     else:
-        flushed = waits or late
+        flushed, kernel_source = waits or late, ""
     return Guarantees(
         survives_kill=waits or in_kernel or late,
         survives_power_loss=_pages_are_safe(settings) and flushed,
@@ -200,7 +209,7 @@ def guarantees(settings: dict[str, str], *, polls: str) -> Guarantees:
         puts_confirmed=True,
         redelivers_after_s=0.0,
         lease_s=min(ends_s, default=None),
-        source=f"SHOW VARIABLES ({settings['version']})",
+        source="; ".join(filter(None, [f"SHOW VARIABLES ({settings['version']})", kernel_source])),
         settings=settings | {"poll_interval": polls},
     )
 

@@ -36,8 +36,9 @@ class Refused(BackendError):
 
 
 class Link:
-    """`server`: what it says of itself. `answers`: what came back to `inbox`. `pulled`: messages, in order; `pull_end`:
-    the code with which the server ended a pull that it did not fill. A failure leaves the link closed.
+    """`server`: what it says of itself. `answers`: what came back to `inbox`. `pulled`: messages, in order, each with a
+    receipt of where to ack it and when it was pulled; `pull_end`: the code with which the server ended a pull that it
+    did not fill. A failure leaves the link closed.
     """
 
     def __init__(self, url: str, connect_max_s: float = CONNECT_MAX_S) -> None:
@@ -68,6 +69,9 @@ class Link:
         """Around a question and all its answers: cut short, nobody could tell what the next answer answers."""
         try:
             yield
+        except (ValueError, LookupError) as error:  # of int, json and indices, where the server speaks otherwise
+            self.close()
+            raise BackendError(f"NATS said what its protocol does not know: {error!r}") from error
         except BaseException:
             self.close()
             raise
@@ -78,6 +82,8 @@ class Link:
             payload = json.dumps(question).encode() if question else b""
             self.send(b"PUB %b %b %d\r\n%b\r\n" % (subject.encode(), self.inbox.encode(), len(payload), payload))
             answer: dict[str, Any] = json.loads(self.take_answers(1)[0])
+            if not isinstance(answer, dict):
+                raise ValueError(answer)
         if error := answer.get("error"):
             raise Refused(error)
         return answer
@@ -100,6 +106,7 @@ class Link:
     def new_pull(self) -> bytes:
         """Where the answers of the next pull shall go; what an older one still says of its end is not heard."""
         self._pulls += 1
+        self._pulled_s = time.monotonic()  # before the server can deliver, so no lease is thought to last too long
         self.pull_end, self._pull_inbox = b"", f"{self.inbox}.{self._pulls}".encode()
         return self._pull_inbox
 
@@ -182,7 +189,7 @@ class Link:
             if words[1] == self._pull_inbox:
                 self.pull_end = code[1]
         else:
-            self.pulled.append(Message(payload, words[3]))
+            self.pulled.append(Message(payload, (words[3], self._pulled_s)))
 
     def _on_word(self, verb: bytes, line: bytes) -> None:
         match verb:
@@ -194,6 +201,14 @@ class Link:
                 self.server = json.loads(line[5:])
             case b"-ERR":
                 raise BackendError(f"NATS says {line[5:].decode()}")
+
+
+def why(answer: bytes) -> str:
+    """JetStream's own words in an answer that is an error."""
+    try:
+        return str(json.loads(answer)["error"]["description"])
+    except (ValueError, LookupError, TypeError):
+        return repr(answer[:80])
 
 
 def _connect(user: str | None, password: str | None) -> bytes:

@@ -37,7 +37,7 @@ class NodeRedis(NodeHandle, RedisBackend):
     def guarantees(self) -> Guarantees:
         versions = self._versions()
         settings = self._settings()
-        survives_kill, survives_power_loss = survives(settings)
+        survives_kill, survives_power_loss = survives(settings, self.url)
         redelivers_after_s, lease_s = self._returns()
         return Guarantees(
             survives_kill=survives_kill,

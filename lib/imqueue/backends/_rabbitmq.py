@@ -10,12 +10,12 @@ from typing import Any
 
 from pika.spec import Basic, BasicProperties, Confirm, Queue
 
-from imqueue.backend import Backend, BackendError, Durability, Guarantees, Message, Rejected, Within
+from imqueue.backend import Backend, BackendError, Durability, Guarantees, Message, Rejected
 from imqueue.backends._amqp import ANSWER_MAX_S, Link, frame
+from imqueue.backends._kernel import writeback
 
 SIZE_MAX_BYTES = 16 * 1024 * 1024  # the least max_message_size that any version has by default (4.0; 3.x: 128 MiB)
 PREFETCH_MAX = 65_535  # what the protocol's field holds
-WRITEBACK_S = 35.0  # Linux writes out what is older than 30 s, and looks every 5 s
 CONSUMER_TIMEOUT_S = 1800.0  # the broker's default since 3.9; AMQP does not tell it
 TRANSIENT, PERSISTENT = 1, 2  # AMQP's delivery modes
 
@@ -64,7 +64,7 @@ class RabbitBackend(Backend):
     def guarantees(self) -> Guarantees:
         self._open_link()
         arguments = {name: str(value) for name, value in self._arguments().items()}
-        return guarantees(self.durability, self._version, arguments)
+        return guarantees(self.durability, self._version, arguments, self.url)
 
     def put(self, bodies: Sequence[bytes]) -> None:
         if self._link is None or self._link.dead:
@@ -179,18 +179,20 @@ def classic_arguments(durability: Durability, version: Version) -> dict[str, Any
     return kind | ({"x-queue-version": index} if index and version < (4,) else {})
 
 
-def guarantees(durability: Durability, version: Version, settings: dict[str, str], confirms: bool = True) -> Guarantees:
+def guarantees(
+    durability: Durability, version: Version, settings: dict[str, str], url: str, confirms: bool = True
+) -> Guarantees:
     """What holds for a queue of that class. `settings`: the queue's arguments, and what else belongs beside them."""
     written = durability is not Durability.MEMORY
-    flushed = durability is Durability.FLUSHED
+    flushed, kernel = durability is Durability.FLUSHED, writeback(url)
     return Guarantees(
         survives_kill=written,
-        survives_power_loss=True if flushed else Within(WRITEBACK_S) if written else False,
+        survives_power_loss=True if flushed else kernel.survives if written else False,
         fifo=True,
         puts_confirmed=confirms,
         redelivers_after_s=0.0,
         lease_s=CONSUMER_TIMEOUT_S if version >= (3, 9) else None,
-        source=f"version {words(version)} in the handshake; that version's defaults for consumer_timeout",
+        source=f"version {words(version)} in the handshake; its default for consumer_timeout; {kernel.source}",
         settings={"version": words(version), "durable": "true"} | settings,
     )
 

@@ -16,6 +16,7 @@ from redis.exceptions import RedisError, ResponseError
 from redis.retry import Retry
 
 from imqueue.backend import Backend, BackendError, Durability, Guarantees, Rejected, Survives, Within
+from imqueue.backends._kernel import writeback
 
 REPLY_MAX_S = 20.0  # a server that says nothing for so long is taken for dead
 BLOCK_MAX_S = 5.0  # well below REPLY_MAX_S, so that an empty queue is never taken for a dead server
@@ -23,7 +24,6 @@ CONNECT_MAX_S = 5.0
 BODY_MAX_BYTES = 512 * 1024 * 1024  # proto-max-bulk-len, the default
 
 EVERYSEC_S = 2.0  # everysec: an fsync each second, and while one is under way a write is held back up to 2 s
-WRITEBACK_S = 30.0  # appendfsync no: Linux writes dirty pages back within this (vm.dirty_expire_centisecs)
 
 SETTINGS = ("appendonly", "appendfsync", "no-appendfsync-on-rewrite", "save", "maxmemory", "maxmemory-policy")
 """What decides whether an accepted message stays."""
@@ -65,7 +65,7 @@ class RedisBackend(Backend):
     def guarantees(self) -> Guarantees:
         """Redis does not tell a dead holder from a slow one: what comes back does so by its lease."""
         settings = self._settings()
-        survives_kill, survives_power_loss = survives(settings)
+        survives_kill, survives_power_loss = survives(settings, self.url)
         returns_s = self.lease_s if self.declares.at_least_once else None
         return Guarantees(
             survives_kill=survives_kill,
@@ -148,7 +148,7 @@ class RedisBackend(Backend):
         return f"CONFIG GET appendonly appendfsync (Redis {self._version})"
 
 
-def survives(settings: dict[str, str]) -> tuple[Survives, Survives]:
+def survives(settings: dict[str, str], url: str) -> tuple[Survives, Survives]:
     """What an accepted write outlives: SIGKILL of the server, loss of power."""
     if settings["appendonly"] != "yes":
         return False, False
@@ -157,7 +157,7 @@ def survives(settings: dict[str, str]) -> tuple[Survives, Survives]:
         return True, True
     if durability is Durability.DELAYED:
         return Within(EVERYSEC_S), Within(EVERYSEC_S)
-    return True, Within(WRITEBACK_S)
+    return True, writeback(url).survives  # appendfsync no
 
 
 def _durability(settings: dict[str, str]) -> Durability | None:

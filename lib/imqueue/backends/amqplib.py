@@ -36,7 +36,7 @@ class Amqplib(NodeAmqp):
     @property
     def guarantees(self) -> Guarantees:
         arguments = {name: str(value) for name, value in classic_arguments(self.durability, self._version).items()}
-        return guarantees(self.durability, self._version, arguments | self._versions())
+        return guarantees(self.durability, self._version, arguments | self._versions(), self.url)
 
     def _config(self, version: Version) -> dict[str, Any]:
         arguments = classic_arguments(self.durability, version)

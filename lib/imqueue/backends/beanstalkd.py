@@ -24,13 +24,13 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from imqueue.backend import Backend, BackendError, Declares, Durability, Guarantees, Message, Rejected, Survives, Within
+from imqueue.backend import Backend, BackendError, Declares, Durability, Guarantees, Message, Rejected, Survives
 from imqueue.backends._beanstalkd import Link, durability_of, fsync_of
+from imqueue.backends._kernel import writeback
 
 SIZE_MAX_BYTES = 1 << 20  # a server's own limit is 65,535 unless -z says more; the smaller one holds
 END_BYTES = 2  # of a body on the wire; the server's log counts them too
 TTR_S = 10 * 365 * 86_400
-WRITEBACK_S = 35.0  # Linux writes out what is older than 30 s, and looks every 5 s
 BLOCK_MAX_S = 5.0  # well below the link's REPLY_MAX_S, so that an empty queue is never taken for a dead server
 EARLY_S = 0.01  # so little before its end a wait is over: the server's shortest is a second
 NAP_S = 0.02  # a `get` that holds a stranger's job whose TTR ends soon is not made to wait; it looks this often
@@ -91,10 +91,10 @@ class Beanstalkd(Backend):
     @property
     def guarantees(self) -> Guarantees:
         told = self._open_link().ask("stats")
-        fsync = fsync_of(told, self.url)
+        fsync, kernel = fsync_of(told, self.url), writeback(self.url)
         survives_power_loss: dict[Durability, Survives] = {
             Durability.MEMORY: False,
-            Durability.DELAYED: Within(WRITEBACK_S),
+            Durability.DELAYED: kernel.survives,
             Durability.FLUSHED: True,
         }
         names = "version", "binlog-current-index", "max-job-size", "draining"
@@ -105,7 +105,7 @@ class Beanstalkd(Backend):
             puts_confirmed=True,
             redelivers_after_s=0.0,
             lease_s=None,
-            source=f"stats, and the command line of its pid (beanstalkd {told['version']}); Linux' writeback",
+            source=f"stats, and the command line of its pid (beanstalkd {told['version']}); {kernel.source}",
             settings={name: str(told[name]) for name in names} | {"fsync": fsync or "not told"},
         )
 
@@ -161,7 +161,7 @@ class Beanstalkd(Backend):
 
     def _open_link(self) -> Link:
         if self._link is None:
-            raise BackendError("the handle is not open")
+            raise Rejected("nothing was sent: the handle is not open")
         return self._link
 
     def _take(self, link: Link, wait_s: float) -> list[Message]:
@@ -179,7 +179,8 @@ class Beanstalkd(Backend):
 
     def _ready(self, link: Link) -> int:
         told = READY.search(link.block(int(link.line().removeprefix(b"OK "))))
-        assert told is not None
+        if told is None:
+            raise BackendError("beanstalkd does not tell how many jobs are ready")
         return int(told[1])
 
     def _reserve(self, link: Link, count: int) -> list[Message]:

@@ -111,7 +111,7 @@ class MySQL(Backend):
         except FAILURES as error:
             raise self._failure("reading the settings", session, error) from error
         self._idle.append(session)
-        return guarantees(settings, polls=POLLS)
+        return guarantees(settings, url=self.url, polls=POLLS)
 
     def put(self, bodies: Sequence[bytes]) -> None:
         doing = f"put of {len(bodies)} messages"

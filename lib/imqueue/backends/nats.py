@@ -17,6 +17,7 @@ import json
 import re
 import time
 from collections.abc import Sequence
+from typing import Any
 
 from nats.js.api import (
     AckPolicy,
@@ -30,26 +31,48 @@ from nats.js.api import (
 )
 
 from imqueue.backend import Backend, BackendError, Declares, Durability, Guarantees, Message, Rejected, Within
-from imqueue.backends._nats import Link, Refused
+from imqueue.backends._nats import Link, Refused, why
 
 SIZE_MAX_BYTES = 1 << 20  # max_payload, the default
 SYNC_S = 120.0  # sync_interval: fixed in 2.9, the default since; the server tells it to no client
 VERSION_MIN = (2, 9)  # of which the answers below are known
 BLOCK_MAX_S = 5.0  # how long one pull may wait
+PULLS_PER_LEASE = 10  # nor longer than this part of a lease, which is counted from the pull
+LEASE_PART = 0.95  # of a lease, in which a message may be acked; the rest is for the ack's way
 GRACE_S = 0.1  # 2.9 now and then forgets to say that a pull has ended; so much later it is asked whether it lives
 CONSUMER = "workers"
 NAME = re.compile(r"[-A-Za-z0-9_]{1,200}")
 UNLIMITED = -1
 STORAGE = {Durability.MEMORY: StorageType.MEMORY, Durability.DELAYED: StorageType.FILE}
+NOTHING = "none"  # what is not set: the server says it by 0, by "" or not at all
+STREAM_WANTED: dict[str, Any] = {
+    "retention": RetentionPolicy.WORK_QUEUE.value,
+    "discard": DiscardPolicy.NEW.value,
+    "no_ack": NOTHING,
+    "max_age": NOTHING,  # this and the next forget messages that nobody has got
+    "max_msgs_per_subject": UNLIMITED,
+}
+CONSUMER_WANTED: dict[str, Any] = {
+    "ack_policy": AckPolicy.EXPLICIT.value,
+    "max_deliver": UNLIMITED,  # after so many deliveries a message is never seen again
+    "filter_subject": NOTHING,
+    "filter_subjects": NOTHING,
+    "deliver_subject": NOTHING,
+    "backoff": NOTHING,  # it would be the lease in place of ack_wait
+    "headers_only": NOTHING,
+}
 NO_STREAM, NO_CONSUMER = 10059, 10014  # JetStream's numbers for "not found"
 
 
 class Nats(Backend):
     """The queue is the stream of its name, on a subject of its own. Whoever opens it first decides how long a lease is.
 
-    A lease starts when a message is delivered; the server keeps the time. `close` hands nothing back early, since a
-    crash could not. The server pings an idle handle every 2 minutes, and nothing answers between two calls: after
-    some 6 minutes without one the server hangs up, and the next call says so.
+    A lease starts when a message is delivered; the server keeps the time. It takes an ack for a message whoever sends
+    it, so `ack` refuses what this handle's own clock, started with the pull, says is over: another may hold it. Only an
+    ack that is on its way for longer than a twentieth of the lease can still settle another's.
+
+    `close` hands nothing back early, since a crash could not. The server pings an idle handle every 2 minutes, and
+    nothing answers between two calls: after some 6 minutes without one the server hangs up, and the next call says so.
     """
 
     declares = Declares(
@@ -78,10 +101,11 @@ class Nats(Backend):
             self.close()
             raise
         subject, inbox = f"imqueue.{self.queue}".encode(), link.inbox.encode()
+        self._block_max_s = min(BLOCK_MAX_S, self._lease_s / PULLS_PER_LEASE)
         self._put_start = b"PUB %b %b " % (subject, inbox)
         self._pull_start = f"PUB $JS.API.CONSUMER.MSG.NEXT.{self.queue}.{CONSUMER} ".encode()
         self._ack_end = b" %b 0\r\n\r\n" % inbox
-        self._size_max_bytes = min(SIZE_MAX_BYTES, int(link.server["max_payload"]))
+        self._size_max_bytes = min(SIZE_MAX_BYTES, int(link.server.get("max_payload", SIZE_MAX_BYTES)))
 
     def close(self) -> None:
         if self._link is not None:
@@ -128,28 +152,37 @@ class Nats(Backend):
         refused = [answer for answer in answers if b'"error"' in answer]
         if refused:
             kind = Rejected if len(refused) == len(bodies) else BackendError
-            reason = json.loads(refused[0])["error"].get("description", "")
-            raise kind(f"of {len(bodies)} messages JetStream refused {len(refused)}: {reason}")
+            raise kind(f"of {len(bodies)} messages JetStream refused {len(refused)}: {why(refused[0])}")
 
     def get(self, timeout_s: float) -> list[Message]:
         link = self._open_link()
         deadline = time.monotonic() + timeout_s
         messages = link.take_pulled(self.batch) or self._pull(link, self.batch)
         while not messages and (left_s := deadline - time.monotonic()) > 0:
-            messages = self._pull(link, 1, min(left_s, BLOCK_MAX_S))
+            messages = self._pull(link, 1, min(left_s, self._block_max_s))
             if messages and self.batch > 1:
                 messages += self._pull(link, self.batch - 1)
         return messages
 
     def ack(self, messages: Sequence[Message]) -> None:
-        """The server takes acks in their order, so the answer to the last one speaks for all."""
+        """The server takes acks in their order, so the answer to the last one speaks for all.
+
+        Where the leases of some are over it settles the others and raises.
+        """
         link = self._open_link()
-        if not messages:
-            return
-        *first, last = [b"PUB %b" % message.receipt for message in messages]
-        with link.exchange():
-            link.send(b" 0\r\n\r\n".join([*first, last]) + self._ack_end)
-            link.take_answers(1)
+        since_s = time.monotonic() - LEASE_PART * self._lease_s
+        frames = [b"PUB %b" % subject for _, (subject, pulled_s) in messages if pulled_s > since_s]
+        if frames:
+            with link.exchange():
+                link.send(b" 0\r\n\r\n".join(frames) + self._ack_end)
+                (answer,) = link.take_answers(1)
+            if b'"error"' in answer:
+                raise BackendError(f"ack of {len(frames)} messages is uncertain: {why(answer)}")
+        if late := len(messages) - len(frames):
+            raise BackendError(
+                f"{late} of {len(messages)} messages were not acked: their lease of {self._lease_s:g} s is over, "
+                "and another may hold them"
+            )
 
     def depth(self) -> int:
         return int(self._consumer(self._open_link()).num_pending or 0)
@@ -159,7 +192,7 @@ class Nats(Backend):
 
     def _open_link(self) -> Link:
         if self._link is None:
-            raise BackendError("the handle is not open")
+            raise Rejected("nothing was sent: the handle is not open")
         return self._link
 
     def _pull(self, link: Link, count: int, wait_s: float = 0.0) -> list[Message]:
@@ -195,13 +228,16 @@ class Nats(Backend):
             if error.code != NO_STREAM:
                 raise BackendError(f"JetStream cannot be asked here: {error}") from error
             found = self._create_stream(link)
-        self._refuse_unless(found.config)
+        self._refuse_unless("stream", found.config, self._stream_wanted())
         try:
-            self._consumer(link)
+            consumer = self._consumer(link)
         except Refused as error:
             if error.code != NO_CONSUMER:
                 raise
             self._create_consumer(link)
+            consumer = self._consumer(link)
+        self._refuse_unless("consumer", consumer.config, CONSUMER_WANTED)
+        self._lease_s = float(consumer.config.ack_wait or 0.0)
 
     def _create_stream(self, link: Link) -> StreamInfo:
         config = StreamConfig(
@@ -233,21 +269,17 @@ class Nats(Backend):
         except Refused as error:
             raise BackendError(f"stream {self.queue!r} takes no consumer of ours: {error}; left untouched") from error
 
-    def _refuse_unless(self, config: StreamConfig) -> None:
-        """Refuse a stream that was not made here, or not for this class; it stays as it is."""
-        wanted = {
-            "subjects": [f"imqueue.{self.queue}"],
-            "retention": RetentionPolicy.WORK_QUEUE.value,
-            "storage": STORAGE[self.durability].value,
-            "discard": DiscardPolicy.NEW.value,
-            "no_ack": False,
-        }
+    def _stream_wanted(self) -> dict[str, Any]:
+        return STREAM_WANTED | {"subjects": [f"imqueue.{self.queue}"], "storage": STORAGE[self.durability].value}
+
+    def _refuse_unless(self, kind: str, config: StreamConfig | ConsumerConfig, wanted: dict[str, Any]) -> None:
+        """Refuse what was not made here, or not for this class; it stays as it is."""
         for name, value in wanted.items():
-            found = getattr(config, name)
+            found = getattr(config, name) or NOTHING
             if found != value:
                 raise BackendError(
-                    f"stream {self.queue!r} has {name} {found}, and durability {self.durability!s} needs {value}; "
-                    "left untouched"
+                    f"the {kind} of queue {self.queue!r} has {name} {found}, and durability {self.durability!s} needs "
+                    f"{value}; left untouched"
                 )
 
     def _stream(self, link: Link) -> StreamInfo:

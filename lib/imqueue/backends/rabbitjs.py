@@ -40,7 +40,7 @@ class RabbitJS(NodeAmqp):
     @property
     def guarantees(self) -> Guarantees:
         settings = self._versions() | {"persistent": "false"}
-        return guarantees(self.durability, self._version, settings, confirms=False)
+        return guarantees(self.durability, self._version, settings, self.url, confirms=False)
 
     def open(self) -> None:
         super().open()

@@ -38,6 +38,7 @@ class RSMQ(NodeRedis):
         fifo=True,
         wakes_by=f"polling every {POLL_INTERVAL}",
         unacked_returns="when its lease ends",
+        late_ack_settles=True,
         size_max_bytes=SIZE_MAX_BYTES,
         server="redis",
     )

@@ -30,6 +30,7 @@ from imqueue.backend import (
     Within,
     messages,
 )
+from imqueue.backends._kernel import writeback
 
 T = TypeVar("T")
 
@@ -39,15 +40,9 @@ POLL_INTERVAL = f"{POLL_MIN_S * 1e3:g} to {POLL_MAX_S * 1e3:g} ms"
 LOCK_MAX_S = 10.0  # how long a call waits for the one writer that SQLite allows
 LOCK_YIELDS = 20  # a transaction is short: ask again at once so many times,
 LOCK_POLL_S = 0.0001  # then at this interval (SQLite's own handler goes to 100 ms, which would be our p99)
-WRITEBACK_S = 40.0  # Linux: pages turn old after 30 s, are looked for every 5 s; ext4's journal adds 5 s
+JOURNAL_S = 5.0  # what ext4's journal adds to the kernel's writeback
 
 SYNCHRONOUS = {Durability.DELAYED: "NORMAL", Durability.FLUSHED: "FULL"}
-SURVIVES_POWER_LOSS: dict[str, Survives] = {
-    "0": False,
-    "1": Within(WRITEBACK_S),
-    "2": True,
-    "3": True,
-}  # by PRAGMA synchronous
 
 # A claim is a range of ids, one row for each `get`, however large. What lies above all claims is ready: a claim
 # goes only when none of its messages is left, so nothing below the highest one can be waiting unclaimed.
@@ -115,14 +110,17 @@ class Sqlite(Backend):
     @property
     def guarantees(self) -> Guarantees:
         settings = {name: self._pragma(name) for name in ("journal_mode", "synchronous", "fullfsync")}
+        kernel = writeback("")
+        late = Within(kernel.survives.seconds_s + JOURNAL_S) if isinstance(kernel.survives, Within) else False
+        by_synchronous: dict[str, Survives] = {"0": False, "1": late, "2": True, "3": True}
         return Guarantees(
             survives_kill=True,  # there is no server: what is written is the kernel's
-            survives_power_loss=SURVIVES_POWER_LOSS[settings["synchronous"]],
+            survives_power_loss=by_synchronous[settings["synchronous"]],
             fifo=True,
             puts_confirmed=True,
             redelivers_after_s=self.lease_s,
             lease_s=self.lease_s,
-            source=f"PRAGMA synchronous (SQLite {sqlite3.sqlite_version})",
+            source=f"PRAGMA synchronous (SQLite {sqlite3.sqlite_version}); {kernel.source}",
             settings=settings | {"poll_interval": POLL_INTERVAL},
         )
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import socket
 from urllib.parse import urlsplit
 
 from imqueue.backend import Durability
 from imqueue.servers import ServerError
-from imqueue.servers._machine import find
+from imqueue.servers._machine import find, output
 from imqueue.servers._private import Private
 
 HOW = "`apt-get install --no-install-recommends beanstalkd` brings it"  # conda-forge has none
@@ -25,12 +26,18 @@ class Beanstalkd(Private):
 
     kind = "beanstalkd"
     per_durability = True
+    version_min = "1.12"  # of which it is known what its answers mean; before it `stats` does not tell a drain
 
     @classmethod
     def missing(cls) -> str | None:
-        if find("beanstalkd") is None:
+        program = find("beanstalkd")
+        if program is None:
             return f"beanstalkd is not on this machine; {HOW}"
-        return None
+        told = output(program, "-v")
+        version = re.search(r"beanstalkd (\d[\d.]*)", told)
+        if version is None:
+            return f"{program} does not run here: it says {told!r}; {HOW}"
+        return f"{reason}; {HOW}" if (reason := cls.too_old(version[1])) else None
 
     @classmethod
     def ask(cls, url: str, timeout_s: float) -> str:

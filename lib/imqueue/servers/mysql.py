@@ -8,7 +8,6 @@ import re
 import shutil
 import subprocess
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
 
 from imqueue.backend import Durability
 from imqueue.servers import ServerError
@@ -84,18 +83,11 @@ class MySQL(Private):
     def ask(cls, url: str, timeout_s: float) -> str:
         import pymysql
 
+        from imqueue.backends._mysql import address
+
         try:
-            where = urlsplit(url)
             with pymysql.connect(
-                host=where.hostname,
-                port=where.port or 3306,
-                user=unquote(where.username or ""),
-                password=unquote(where.password or ""),
-                database=unquote(where.path[1:]) or None,
-                connect_timeout=timeout_s,
-                read_timeout=timeout_s,
-                write_timeout=timeout_s,
-                ssl_disabled=where.hostname in ("127.0.0.1", "::1", "localhost"),
+                **address(url), connect_timeout=timeout_s, read_timeout=timeout_s, write_timeout=timeout_s
             ) as connection:
                 return str(connection.get_server_info()).removeprefix("5.5.5-")  # which MariaDB adds for old clients
         # RuntimeError: MySQL's way to log in needs the package cryptography.
