@@ -271,7 +271,7 @@ def test_a_put_on_a_closed_handle_or_a_dead_child_is_rejected_not_uncertain(hand
     os.waitid(os.P_PID, child_of(handle).pid, os.WEXITED | os.WNOWAIT)
 
     for _ in range(2):
-        with pytest.raises(Rejected, match="nothing was sent: the Node child of .* is gone"):
+        with pytest.raises(Rejected, match=r"nothing was sent: the Node child of .* is gone"):
             handle.put([b"x"])
     handle.close()
     with pytest.raises(Rejected, match="nothing was sent: the handle is not open"):
