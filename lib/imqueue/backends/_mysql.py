@@ -205,7 +205,7 @@ def guarantees(settings: dict[str, str], *, url: str, polls: str) -> Guarantees:
     return Guarantees(
         survives_kill=waits or in_kernel or late,
         survives_power_loss=_pages_are_safe(settings) and flushed,
-        fifo=True,
+        fifo=False,
         puts_confirmed=True,
         redelivers_after_s=0.0,
         lease_s=min(ends_s, default=None),

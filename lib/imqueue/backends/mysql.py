@@ -67,7 +67,7 @@ class MySQL(Backend):
         durabilities=(Durability.DELAYED, Durability.FLUSHED),  # a MEMORY table locks as a whole, and has no commit
         delivery="at least once",
         settles="batch",
-        fifo=True,  # within one producer; the commits of several may overtake one another
+        fifo=False,  # SKIP LOCKED reads what is newest: of a batch that is just being committed it may skip a row
         wakes_by=f"polling every {POLLS}",
         unacked_returns="when its holder's connection ends",
         size_max_bytes=SIZE_MAX_BYTES,
