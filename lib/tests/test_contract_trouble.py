@@ -156,7 +156,7 @@ def _cut_connections(port: int | None) -> None:
     """End every connection to `port` of this process and its children, under the feet of the client library."""
     ours = psutil.Process()
     for process in (ours, *ours.children(recursive=True)):
-        with contextlib.suppress(psutil.NoSuchProcess):  # a server's own children come and go
+        with contextlib.suppress(psutil.NoSuchProcess, ProcessLookupError):  # a server's own children come and go
             for each in process.net_connections("tcp"):
                 if each.raddr and each.raddr.port == port and each.fd >= 0:
                     with socket.socket(fileno=_fd_of(process.pid, each.fd)) as theirs:
