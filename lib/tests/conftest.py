@@ -14,7 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from imqueue import registry, servers, settings
+from lying import LIARS
+
+from imqueue import client, registry, servers, settings
 from imqueue.backend import Backend, Durability
 from imqueue.servers import Server, ServerMissing
 from imqueue.servers.guard import Guard
@@ -155,3 +157,18 @@ def backend(handles: Handles) -> Backend:
 def another_handle(handles: Handles) -> Backend:
     """A second one on the same queue."""
     return handles()
+
+
+@pytest.fixture(scope="session")
+def _liars_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    folder = tmp_path_factory.mktemp("liars")
+    yield folder
+    client.end(folder)
+
+
+@pytest.fixture
+def liars_data(_liars_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The data folder of a driver that knows the liars; one for all their trials."""
+    monkeypatch.setenv("IMQUEUE_DATA", str(_liars_folder))
+    monkeypatch.setenv("IMQUEUE_BACKENDS", str(LIARS))
+    return _liars_folder
