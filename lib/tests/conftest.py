@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-
 from lying import LIARS
 
 from imqueue import client, registry, servers, settings

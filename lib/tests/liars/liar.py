@@ -104,7 +104,7 @@ LIES: dict[str, Callable[..., Lie]] = {
 
 
 class Liar(Memory):
-    """Besides the lies about what is in the queue: `delays` each put by `delay_s`, `stalls` for `stall_s` in one put."""
+    """Besides what it does to the messages, it can hold each put back for `delay_s`, or stall in one for `stall_s`."""
 
     declares = dataclasses.replace(Memory.declares, built_on="a queue in memory that breaks one promise on purpose")
     _held: ClassVar[dict[str, SimpleQueue[tuple[int, list[bytes]]]]] = {}
