@@ -58,7 +58,7 @@ AT_ONCE = Get(1, [Row(TRIAL, 2, 0, 0, 1)], DONE)
 
 
 @given(histories())
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=200, deadline=None)
 @example(History([[([1, 2], DONE)]], [[AT_ONCE], [AT_ONCE]]))
 def test_the_audit_agrees_with_a_slow_and_obvious_one(history: History) -> None:
     producers = {f"producer-{k}": puts(*each) for k, each in enumerate(history.put)}

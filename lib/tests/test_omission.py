@@ -36,7 +36,7 @@ def rows(result: Result) -> NDArray[np.void]:
 
 
 def test_a_known_delay_is_read_within_the_stated_error(liars_data: Path) -> None:
-    steady = {"rate_hz": 1_000, "duration_s": 1.2}
+    steady = {"rate_hz": 2_000, "duration_s": 0.6}
     plain, _ = flow(liars_data, {}, **steady)
     late, held = flow(liars_data, {"delay_s": DELAY_S}, **steady)
     got = rows(late)

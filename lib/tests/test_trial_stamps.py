@@ -37,6 +37,10 @@ def flow(**workload: Any) -> notebook.Trial:
     return trial
 
 
+def page(trial: notebook.Trial, name: str) -> Page:
+    return Page(Path(trial.status()["folder"]) / "live" / "ledger", name)
+
+
 def stamped(result: Any) -> dict[str, str]:
     return {each["stamp"]: each["reason"] for each in result.stamps}
 
@@ -58,8 +62,8 @@ def wait_until(condition: Callable[[], bool], timeout_s: float = 20.0) -> None:
 
 
 def test_a_producer_that_is_late_by_its_own_fault_makes_the_trial_invalid() -> None:
-    trial = flow(duration_s=2)
-    producer = Page(Path(trial.status()["folder"]) / "live" / "ledger", "producer-0")
+    trial = flow(duration_s=1.5)
+    producer = page(trial, "producer-0")
     for _ in range(3):  # one that hit it inside a put would be the backend's fault
         with paused(producer[PID]):
             time.sleep(0.15)
@@ -73,10 +77,10 @@ def test_a_producer_that_is_late_by_its_own_fault_makes_the_trial_invalid() -> N
 
 
 def test_counts_in_which_prometheus_and_the_ledger_differ_make_the_trial_invalid() -> None:
-    trial = flow(duration_s=1.5)
+    trial = flow(duration_s=1.0)
     servers = client.connect().ask("GET", "/status")["servers"]
     (prometheus,) = next(server["pids"] for server in servers if server["kind"] == "prometheus")
-    time.sleep(0.7)
+    time.sleep(0.6)
     with paused(prometheus):  # it misses the trial's last scrapes
         wait_until(lambda: trial.state == "writing")
         time.sleep(0.3)  # by now the record is being made, and nobody is served a scrape before it is
@@ -84,7 +88,7 @@ def test_counts_in_which_prometheus_and_the_ledger_differ_make_the_trial_invalid
 
     assert "push: " in stamped(result)["invalid"] or "pop: " in stamped(result)["invalid"]
     told = result.info["crosscheck"]
-    assert 0 < told["push_prometheus"] < told["push_ledger"] == 750
+    assert 0 < told["push_prometheus"] < told["push_ledger"] == 500
     assert not told["agrees"]
     assert not result.passed
 
@@ -92,10 +96,15 @@ def test_counts_in_which_prometheus_and_the_ledger_differ_make_the_trial_invalid
 def test_a_loop_that_needs_its_whole_core_is_client_bound() -> None:
     for _ in range(TRIES):
         result = notebook.run("simple", messages=100_000_000, time_max_s=1.0, progress=False)
-        if reason := stamped(result).get("client-bound"):
+        told = stamped(result)
+        if "client-bound" in told:
             break
-    assert reason is not None, result.info["client_cores"]
-    assert reason.startswith("inline used ")
+        assert "machine-bound" in told, (
+            f"there was a core to have, and {result.info['client_cores']} was told of nothing"
+        )
+    else:
+        pytest.skip("others had every core of this machine: no loop of ours could have one")
+    assert told["client-bound"].startswith("inline used ")
     assert max(result.info["client_cores"].values()) > 0.85
 
 
