@@ -51,7 +51,7 @@ class Comparison:
         return [row for rows in self.groups.values() for row in rows]
 
     def row(self, backend: str, durability: str = "") -> Row:
-        """The row of one backend; `durability` where it ran in several classes. Raises `BadInput` unless there is one."""
+        """The row of a backend; `durability` where it ran in several classes. Raises `BadInput` unless there is one."""
         choose("backend", backend, sorted({row.backend for row in self.rows}))
         found = [row for row in self.rows if row.backend == backend and durability in ("", row.group.durability)]
         if len(found) == 1:

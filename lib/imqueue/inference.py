@@ -92,7 +92,7 @@ def _repeats(n: int, reference_n: int) -> str:
 def _word(low: float | None, high: float | None, p: float, more_is_faster: bool) -> tuple[str, str]:
     if low is None or high is None:
         return UNSURE, "one trial has no interval"
-    if 1 / (1 + MARGIN) <= low and high <= 1 + MARGIN:
+    if low >= 1 / (1 + MARGIN) and high <= 1 + MARGIN:
         return SAME, ""
     if p <= LEVEL and (low > 1.0 or high < 1.0):
         return (FASTER if (low > 1.0) == more_is_faster else SLOWER), ""

@@ -48,7 +48,8 @@ def promises(comparison: Comparison) -> Html:
     columns = ["backend", "durability", "delivery", "settles", *lives, "read from"]
     rows = []
     for row in sorted(comparison.rows, key=lambda row: row.backend):
-        held: dict[str, Any] = next((each.info["guarantees"] for each in row.results if each.info.get("guarantees")), {})
+        told = (each.info["guarantees"] for each in row.results if each.info.get("guarantees"))
+        held: dict[str, Any] = next(told, {})
         promised = [promise(held.get(name)) for name in ("survives_kill", "survives_power_loss")]
         declared = (row.group.durability, row.group.delivery, row.group.settles)
         rows.append((row.backend, *declared, *promised, held.get("source")))
@@ -73,7 +74,8 @@ def conclusion(comparison: Comparison) -> Html:
     if not comparison.repeated:
         sentences.append("Each ran once, so these are figures, not a ranking (make report PROFILE=full repeats).")
     else:
-        sentences += [_order(str(group), tiers) for group, tiers in comparison.tiers.items() if sum(map(len, tiers)) > 1]
+        able = {group: tiers for group, tiers in comparison.tiers.items() if sum(map(len, tiers)) > 1}
+        sentences += [_order(str(group), tiers) for group, tiers in able.items()]
         if len(sentences) == 1:
             sentences.append("No group has two backends with repeats enough to rank them.")
     return paragraph(" ".join(sentences))
@@ -81,7 +83,7 @@ def conclusion(comparison: Comparison) -> Html:
 
 def _order(group: str, tiers: list[list[Row]]) -> str:
     """The order of the sums in one group, as far as intervals separate them."""
-    named = [[f"{row.backend} {_text(row.sum_hz)}/s" for row in tier] for tier in tiers]
+    named = [[f"{row.backend} {_own(row, 'sum_hz')}" for row in tier] for tier in tiers]
     if len(named) == 1:
         return f"{_title(group)}: the intervals of {enumeration(named[0])} do not separate, so none is ranked."
     places = [f"{place}. {enumeration(tier)}" for place, tier in zip(_places(tiers), named, strict=True)]

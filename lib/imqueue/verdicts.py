@@ -53,19 +53,24 @@ class Verdicts:
         return any(min(found.n, found.reference_n) > 1 for each in self.rows for found in each.verdicts.values())
 
     @property
+    def needed_n(self) -> int:
+        """The fewest repeats of each backend with which any of the comparisons could be told different."""
+        return repeats_needed(max(1, self.comparisons_n))
+
+    @property
     def method(self) -> str:
         """How the words came about, in sentences."""
         if not self.repeated:
             return (
-                "Each ran once, so these are ratios without a verdict (make report PROFILE=full repeats). "
-                f"With {self.comparisons_n} comparisons {repeats_needed(max(1, self.comparisons_n))} repeats are needed."
+                "Each ran once, so these are ratios without a verdict (make report PROFILE=full repeats): "
+                f"{self.comparisons_n} comparisons need at least {self.needed_n} repeats."
             )
         return (
             f"Ratio of the medians, in brackets its 95 % interval (percentile bootstrap, {RESAMPLES:,} resamples, seed "
             f"{SEED}). Faster or slower: the exact rank test stays at or below {LEVEL:g} after Holm's correction over "
             f"all {self.comparisons_n} comparisons shown, and the interval leaves out 1. Indistinguishable: the whole "
             f"interval lies within {MARGIN:.0%} of 1. Else: cannot tell. So many comparisons need at least "
-            f"{repeats_needed(max(1, self.comparisons_n))} repeats. Invalid trials are left out, as the harness failed "
+            f"{self.needed_n} repeats. Invalid trials are left out, as the harness failed "
             "there; a backend with a failed trial, or an overloaded flow, gets no verdict, since the rest would "
             "flatter it. Other stamps are shown and count."
         )

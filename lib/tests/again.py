@@ -1,6 +1,6 @@
 """Make the kept A/A data anew: real trials of a backend against itself, of which only the figures are kept.
 
-    python lib/tests/again.py 24 redis_list postgres > lib/tests/data/again.json
+python lib/tests/again.py 24 redis_list postgres > lib/tests/data/again.json
 """
 
 from __future__ import annotations
