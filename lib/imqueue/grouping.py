@@ -116,7 +116,7 @@ class Row:
         behind = sum(each.passed and not each.kept_up for each in trials) if figure.percentile else 0
         words = [f"{failed} of {len(trials)} failed"] if failed else []
         words += [f"{behind} of {len(trials)} overloaded"] if behind else []
-        return f"{self.backend}: {', '.join(words)}" if words else ""
+        return ", ".join(words)
 
     def invalid(self, figure: Figure) -> int:
         """How many of its trials are left out, as the harness failed."""

@@ -121,18 +121,18 @@ def _own(row: Row, figure: str) -> str:
 
 
 def ratio(found: Verdict) -> str:
-    """A verdict in words: 1.23 (1.1 to 1.35), faster, p = 0.004, 8 repeats."""
+    """A verdict in words: faster: 1.23 (1.1 to 1.35), p = 0.004, n = 8."""
+    told = f": {found.why}" if found.why else ""
     if found.ratio is None:
-        return f"{found.word}: {found.why}"
-    words = f"{found.ratio:.3g}"
+        return found.word + told
+    parts = [f"{found.ratio:.3g}"]
     if found.low is not None and found.high is not None:
-        words += f" ({found.low:.3g} to {found.high:.3g})"
-    words += f", {found.word}"
-    if found.why:
-        return f"{words}: {found.why}"
-    p = "p < 0.0001" if found.p is not None and found.p < 1e-4 else f"p = {found.p:.2g}"
-    repeats = str(found.n) if found.n == found.reference_n else f"{found.n} against {found.reference_n}"
-    return f"{words}, {p}, {repeats} repeats"
+        parts[0] += f" ({found.low:.3g} to {found.high:.3g})"
+    if found.p is not None and not told:
+        parts.append("p < 0.0001" if found.p < 1e-4 else f"p = {found.p:.2g}")
+    parts.append(f"n = {found.n}" if found.n == found.reference_n else f"n = {found.n} against {found.reference_n}")
+    whole = [part.replace(" = ", "\u00a0=\u00a0").replace(" < ", "\u00a0<\u00a0") for part in parts]  # one line each
+    return f"{found.word}{told}; {', '.join(whole)}" if told else f"{found.word}: {', '.join(whole)}"
 
 
 def paragraph(text: str) -> Html:

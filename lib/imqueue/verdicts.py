@@ -141,7 +141,8 @@ def _reference(rows: Sequence[Row], wanted: Sequence[str]) -> Row:
 
 
 def _pair(row: Row, reference: Row, figure: Figure) -> Pair:
-    spoilt = "; ".join(filter(None, [row.spoilt(figure), reference.spoilt(figure)]))
+    spoilt, other = row.spoilt(figure), reference.spoilt(figure)
+    spoilt = "; ".join(filter(None, [spoilt, other and f"of the reference {other}"]))
     return Pair(row.values(figure), reference.values(figure), figure.more_is_faster, spoilt)
 
 
