@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from imqueue import settings
 from imqueue.results import Result
-from imqueue.words import Html, enumeration, grouped_table, promise, rounded, table
+from imqueue.words import UNRESOLVED, Html, enumeration, grouped_table, promise, rounded, table
 from imqueue.workload import BadInput
 
 REPORT = "report.json"
@@ -76,6 +76,12 @@ class Row:
         """From due, of the flows that passed and kept up; e.g. `p99_s`."""
         flows = [each for each in self.results if each.shape == "flow" and each.kept_up]
         return Spread.of(each.info["latency"]["due"][percentile] for each in flows)
+
+    def latency_text(self, percentile: str) -> str:
+        """The same in milliseconds; "unresolved" where flows kept up but their messages do not tell it."""
+        if spread := self.latency_s(percentile):
+            return spread.text(1e3)
+        return UNRESOLVED if any(each.shape == "flow" and each.kept_up for each in self.results) else "no figure"
 
     @property
     def audit(self) -> str:
@@ -169,8 +175,8 @@ class Comparison:
             row.backend,
             self._linked(row, "sum", _text(row.sum_hz)),
             self._linked(row, "flow", _text(row.flow_hz)),
-            _text(row.latency_s("p50_s"), 1e3),
-            _text(row.latency_s("p99_s"), 1e3),
+            row.latency_text("p50_s"),
+            row.latency_text("p99_s"),
             row.audit,
             row.all_stamps,
         ]
@@ -221,8 +227,8 @@ class Comparison:
 _NONE = Group("", "", "none")
 
 
-def _text(spread: Spread | None, scale: float = 1.0) -> str:
-    return "no figure" if spread is None else spread.text(scale)
+def _text(spread: Spread | None) -> str:
+    return "no figure" if spread is None else spread.text()
 
 
 def _sentences(comparison: Comparison) -> list[str]:

@@ -172,10 +172,12 @@ def _stamp_facts(facts: Facts, source: Source, figures: dict[str, Any], disagree
 
 
 def _summary(histogram: Histogram) -> dict[str, Any]:
-    """Percentiles in seconds, None where too few values stand behind one."""
+    """Percentiles in seconds; None for one that is unresolved, and why."""
+    found = {name: histogram.quantile(q) for name, q in QUANTILES.items()}
     return {
         "n": histogram.n,
-        **{name: histogram.quantile_s(q) for name, q in QUANTILES.items()},
+        **{name: each.value_s for name, each in found.items()},
+        "unresolved": {name: each.reason for name, each in found.items() if each.value_s is None},
         "max_s": histogram.max_ns / 1e9,
         "zero_n": histogram.zero_n,
         "negative_n": histogram.negative_n,

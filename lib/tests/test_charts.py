@@ -58,10 +58,11 @@ def test_windows_are_wide_enough_to_resolve_their_quantile(flow: Result) -> None
 
 
 def test_a_pause_is_a_gap_in_the_line() -> None:
-    two = Quantiles(np.array([0.0, 3.0]), np.array([1.0, 4.0]), np.array([1.0, 1.0]), np.array([2.0, 2.0]))
-    edges, lower_s, _ = two.steps()
+    bounds = (np.array([1.5, 1.5]), np.array([1.0, 1.0]), np.array([2.0, 2.0]))
+    two = Quantiles(np.array([0.0, 3.0]), np.array([1.0, 4.0]), *bounds)
+    edges, (value_s, _, _) = two.steps()
     assert list(edges) == [0.0, 1.0, 3.0, 4.0]
-    assert np.isnan(lower_s).tolist() == [False, True, False]
+    assert np.isnan(value_s).tolist() == [False, True, False]
 
 
 def test_too_few_messages_give_no_p99_and_the_title_says_so(tmp_path: Path) -> None:
