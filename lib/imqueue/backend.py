@@ -62,6 +62,7 @@ class Declares:
     `wakes_by`: how a waiting `get` learns of a message, in words. `unacked_returns`: when one that was got and not
     acked comes back, as far as that can be said without a server. `server`: the kind in ``servers/``, None: no server.
     `in_process`: handles of one queue must live in one process, so a trial runs its loops as threads.
+    `control`: no queue to choose, but what the harness reaches by itself; it is never ranked with queues.
     """
 
     built_on: str
@@ -74,6 +75,7 @@ class Declares:
     size_max_bytes: int | None
     server: str | None = None
     in_process: bool = False
+    control: bool = False
 
     @property
     def at_least_once(self) -> bool:
