@@ -11,7 +11,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
 
-from imqueue import settings
+from imqueue import costs, settings
 from imqueue.results import Result
 from imqueue.words import UNRESOLVED, Html, enumeration, grouped_table, promise, rounded, table
 from imqueue.workload import BadInput
@@ -26,8 +26,11 @@ class Group(NamedTuple):
     delivery: str
     durability: str
     settles: str
+    control: bool = False  # no queue to choose: it shows what the harness costs
 
     def __str__(self) -> str:
+        if self.control:
+            return "the harness alone: no queue, and not ranked with queues"
         unit = {"each": "settles each", "batch": "settles a whole batch", "none": "removes on get"}[self.settles]
         return f"{self.delivery}, {self.durability}, {unit}"
 
@@ -117,10 +120,11 @@ class Comparison:
         found: dict[tuple[Group, str], list[Result]] = {}
         for result in self.results:
             declares = result.info["declares"]
-            group = Group(declares["delivery"], result.info["durability"], declares["settles"])
+            promised = (declares["delivery"], result.info["durability"], declares["settles"])
+            group = Group(*promised, bool(declares.get("control")))
             found.setdefault((group, result.backend), []).append(result)
         grouped: dict[Group, list[Row]] = {}
-        for (group, backend), results in sorted(found.items()):
+        for (group, backend), results in sorted(found.items(), key=lambda each: (each[0][0].control, each[0])):
             grouped.setdefault(group, []).append(Row(backend, group, tuple(results)))
         if self.ranked:
             for rows in grouped.values():
@@ -166,7 +170,7 @@ class Comparison:
     @property
     def headline(self) -> Html:
         """The figures, under a heading for each group: what promises different things is never ranked together."""
-        numbers = ["sum, messages/s", "flow, messages/s", "p50 from due, ms", "p99 from due, ms"]
+        numbers = ["sum, messages/s", "of the ceiling", "flow, messages/s", "p50 from due, ms", "p99 from due, ms"]
         groups = {str(group).capitalize(): [self._cells(row) for row in rows] for group, rows in self.groups.items()}
         return Html(grouped_table(["backend", *numbers, "messages", "stamps"], groups, numbers))
 
@@ -174,12 +178,22 @@ class Comparison:
         return [
             row.backend,
             self._linked(row, "sum", _text(row.sum_hz)),
+            costs.ceiling_text(costs.of_the_ceiling(row.results, self.results)),
             self._linked(row, "flow", _text(row.flow_hz)),
             row.latency_text("p50_s"),
             row.latency_text("p99_s"),
             row.audit,
             row.all_stamps,
         ]
+
+    @property
+    def cost(self) -> Html:
+        """CPU seconds per million messages of the sums, by role, the observer's own included."""
+        groups = [
+            (str(group).capitalize(), [(row.backend, row.results) for row in rows])
+            for group, rows in self.groups.items()
+        ]
+        return costs.of_rows(groups, "sum")
 
     @property
     def promises(self) -> Html:
@@ -219,7 +233,7 @@ class Comparison:
             sentences.append("Each ran once, so these are figures, not a ranking (make report PROFILE=full repeats).")
         for group, rows in self.groups.items() if self.ranked else ():
             order = [f"{row.backend} {row.sum_hz.text()}/s" for row in rows if row.sum_hz]
-            if len(order) > 1:
+            if len(order) > 1 and not group.control:
                 sentences.append(f"{str(group).capitalize()}, by the median sum: {', '.join(order)}.")
         return Html(f"<p>{escape(' '.join(sentences))}</p>")
 

@@ -143,6 +143,13 @@ class Result:
         """What was promised, and measured on what, as read while the trial ran: a table."""
         return Html(table(["condition", "value"], _conditions(self.info)))
 
+    @property
+    def costs(self) -> Html:
+        """CPU time by role, in all and per million messages, the observer's own included: a table."""
+        from imqueue import costs
+
+        return costs.of_trial(self)
+
     def verdict(self) -> str:
         """What came out, made from computed values: figures, messages, stamps."""
         sentences = [self._outcome()]
@@ -204,7 +211,7 @@ def _conditions(info: dict[str, Any]) -> list[tuple[str, object]]:
         ("server's settings", pairs(info.get("server_settings"))),
         ("Python", f"{versions.get('python', '?')}; {packages}".rstrip("; ")),
         ("machine", f"{machine.get('cpu', '?')}, {machine.get('cores', '?')} cores, {machine.get('system', '?')}"),
-        ("CPU time, s", pairs({role: f"{spent:.2f}" for role, spent in (info.get("cpu_s") or {}).items()})),
+        ("cores", pairs({role: ",".join(map(str, cores)) for role, cores in (info.get("cores") or {}).items()})),
     ]
 
 
