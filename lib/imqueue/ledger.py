@@ -96,6 +96,7 @@ class Writer:
         self._batches = Mapped(folder / f"{name}.batches")
         self.words = self._batches.words
         self._at = PAGE_BYTES
+        self._late_n = 0
         self._rows: Mapped | None = None
         self._view: Rows = np.zeros((0, 4), dtype=np.uint64)
         self._rows_n = 0
@@ -113,7 +114,7 @@ class Writer:
         while first + n > len(self._view):
             self._grow_rows()
         kept = self._view[first : first + n]
-        kept[:, :3] = rows[:, :3]
+        kept[:] = rows  # one stretch of memory: half the time of three columns of it
         kept[:, 3] = handled_ns
         self._rows_n += n
         self._begin(first, n, 1, start_ns, 0)
@@ -136,9 +137,8 @@ class Writer:
 
     def finished(self, outcome: Outcome, end_ns: int) -> None:
         """The outcome of the batch begun last."""
-        at = self._at - BATCH.itemsize
-        late_n = int.from_bytes(self._batches.buffer[at + 32 : at + 36], "little")
-        _ENDING.pack_into(self._batches.buffer, at + _ENDING_AT, end_ns, late_n, outcome)
+        at = self._at - BATCH.itemsize + _ENDING_AT
+        _ENDING.pack_into(self._batches.buffer, at, end_ns, self._late_n, outcome)
 
     def close(self) -> None:
         self._batches.close()
@@ -150,6 +150,7 @@ class Writer:
             self._batches.grow()
         _RECORD.pack_into(self._batches.buffer, self._at, first, n, step, start_ns, 0, late_n, Outcome.PENDING)
         self._at += BATCH.itemsize
+        self._late_n = late_n
         words = self.words
         words[MESSAGES_N] += n
         words[BATCHES_N] += 1
