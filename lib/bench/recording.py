@@ -9,15 +9,19 @@ from __future__ import annotations
 
 import dataclasses
 import gc
+import math
 import multiprocessing
 import secrets
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from multiprocessing.process import BaseProcess
 from pathlib import Path
+from typing import NamedTuple
 
+import psutil
 from prometheus_client import CollectorRegistry, generate_latest
 
 import imqueue as imq
@@ -60,45 +64,65 @@ class Forgetful(Writer):
         pass
 
 
+class Run(NamedTuple):
+    """Messages per second, and the CPU time that producer, worker and the reading of their ledgers took for each."""
+
+    rate_hz: float
+    cpu_us: float
+
+
 @dataclass(frozen=True)
 class Cost:
-    """Messages per second of neighbouring runs, with and without recording."""
+    """Neighbouring runs, with and without recording."""
 
     backend: str
     batch: int
-    with_hz: tuple[float, ...]
-    without_hz: tuple[float, ...]
+    recorded: tuple[Run, ...]
+    forgotten: tuple[Run, ...]
 
     @property
     def shares(self) -> list[float]:
-        """The share of its throughput that recording took, run by run."""
-        return [1 - ours / bare for ours, bare in zip(self.with_hz, self.without_hz, strict=True)]
+        """The share of its throughput that recording took, pair by pair, the least first."""
+        pairs = zip(self.recorded, self.forgotten, strict=True)
+        return sorted(1 - ours.rate_hz / bare.rate_hz for ours, bare in pairs)
 
     @property
-    def share(self) -> float:
-        return statistics.median(self.shares)
+    def interval(self) -> tuple[float, float]:
+        """What holds the true median with 95 % confidence, by the sign test; all pairs where they are too few."""
+        n, outside = len(self.shares), -1
+        while 2 * sum(math.comb(n, below) for below in range(outside + 2)) <= 0.05 * 2**n:
+            outside += 1
+        outside = max(outside, 0)
+        return self.shares[outside], self.shares[n - 1 - outside]
+
+    @property
+    def word(self) -> str:
+        low, high = self.interval
+        return "within" if high <= COST_MAX else "over" if low > COST_MAX else "cannot tell from"
 
     def __str__(self) -> str:
-        kept = "within" if self.share <= COST_MAX else "over"
+        low, high = self.interval
+        ours, bare = (Run(*map(statistics.median, zip(*each, strict=True))) for each in (self.recorded, self.forgotten))
         return (
-            f"recording, {self.backend}, batch {self.batch}: {statistics.median(self.with_hz):,.0f}/s with, "
-            f"{statistics.median(self.without_hz):,.0f}/s without: it costs {self.share:.1%} "
-            f"({min(self.shares):.1%} to {max(self.shares):.1%}; {kept} {COST_MAX:.0%})"
+            f"recording, {self.backend}, batch {self.batch}: "
+            f"{ours.rate_hz:,.0f}/s with, {bare.rate_hz:,.0f}/s without: "
+            f"{statistics.median(self.shares):.1%} ({low:.1%} to {high:.1%}), {self.word} {COST_MAX:.0%}; "
+            f"CPU a message {ours.cpu_us:.2f} and {bare.cpu_us:.2f} µs"
         )
 
 
 def measure(backend: str, batch: int, pairs: int, seconds_s: float) -> Cost:
     """Runs right after one another, each of them first in turn. Raises `Failed`."""
     url = imq.server_url(backend, str(Durability.MEMORY))
-    rates: dict[bool, list[float]] = {True: [], False: []}
+    runs: dict[bool, list[Run]] = {True: [], False: []}
     for index in range(pairs):
         for recorded in (True, False) if index % 2 else (False, True):
-            rates[recorded].append(rate_hz(backend, url, batch, seconds_s, recorded))
-    return Cost(backend, batch, tuple(rates[True]), tuple(rates[False]))
+            runs[recorded].append(run(backend, url, batch, seconds_s, recorded))
+    return Cost(backend, batch, tuple(runs[True]), tuple(runs[False]))
 
 
-def rate_hz(backend: str, url: str, batch: int, seconds_s: float, recorded: bool) -> float:
-    """Messages settled per second, of `seconds_s` of putting until all have come. Raises `Failed`."""
+def run(backend: str, url: str, batch: int, seconds_s: float, recorded: bool) -> Run:
+    """`seconds_s` of putting, until all have come. Raises `Failed`."""
     workload = Workload(backend=backend, messages=10**9, batch=batch, warmup_messages=0)
     with tempfile.TemporaryDirectory(prefix="imq-bench-") as folder:
         (Path(folder) / "ledger").mkdir()
@@ -111,7 +135,7 @@ def rate_hz(backend: str, url: str, batch: int, seconds_s: float, recorded: bool
                 handle.destroy()
 
 
-def _run(template: Post, seconds_s: float, recorded: bool) -> float:
+def _run(template: Post, seconds_s: float, recorded: bool) -> Run:
     control = Control(template.folder, create=True)
     control.workers = 1
     posts = [dataclasses.replace(template, role=role, name=f"{role}-0") for role in ("worker", "producer")]
@@ -125,7 +149,9 @@ def _run(template: Post, seconds_s: float, recorded: bool) -> float:
         for child in children:
             child.start()
         _wait(lambda: pages[0][STATE] == State.OPEN and pages[1][STATE] == State.WARM, END_MAX_S)
-        return _measured(control, pages[0], pages[1], seconds_s, scrape)
+        cpu_s = _cpu_s(children)
+        n, took_s = _measured(control, pages[0], pages[1], seconds_s, scrape)
+        return Run(n / took_s, (_cpu_s(children) - cpu_s) * 1e6 / n)
     finally:
         control.phase = Phase.STOP
         for child in children:
@@ -134,7 +160,16 @@ def _run(template: Post, seconds_s: float, recorded: bool) -> float:
             child.join()
 
 
-def _measured(control: Control, worker: Page, producer: Page, seconds_s: float, scrape: Callable[[], object]) -> float:
+def _cpu_s(children: Sequence[BaseProcess]) -> float:
+    """Ours, for reading the ledgers, and the children's."""
+    times = [psutil.Process(child.pid).cpu_times() for child in children]
+    return time.process_time() + sum(each.user + each.system for each in times)
+
+
+def _measured(
+    control: Control, worker: Page, producer: Page, seconds_s: float, scrape: Callable[[], object]
+) -> tuple[int, float]:
+    """How many messages came, and how long that took."""
     control.phase = Phase.READY
     go_ns = time.monotonic_ns() + 50_000_000
     control.go(go_ns, go_ns + int(seconds_s * 1e9))
@@ -148,7 +183,7 @@ def _measured(control: Control, worker: Page, producer: Page, seconds_s: float, 
         return producer[STATE] == State.ENDED and worker[MESSAGES_N] == producer[MESSAGES_N]
 
     _wait(all_came, seconds_s + END_MAX_S)
-    return worker[MESSAGES_N] / ((time.monotonic_ns() - go_ns) / 1e9)
+    return worker[MESSAGES_N], (time.monotonic_ns() - go_ns) / 1e9
 
 
 def _scraper(post: Post) -> Callable[[], object]:
@@ -177,5 +212,8 @@ def loop(post: Post, recorded: bool) -> None:
     gc.freeze()
     gc.set_threshold(load.GC_EVERY)
     writer = (Writer if recorded else Forgetful)(post.folder / "ledger", post.name)
-    load.LOOPS[post.role](post, Control(post.folder), writer)
+    control = Control(post.folder)
+    load.LOOPS[post.role](post, control, writer)
     writer.words[STATE] = State.ENDED
+    while control.phase != Phase.STOP:  # so that its CPU time can still be read
+        time.sleep(LOOK_S)
