@@ -49,6 +49,11 @@ def too_few(n: int, q: float) -> str:
     return "" if n >= needed else f"it rests on {n:,} of the {needed:,} messages that it takes"
 
 
+_COARSE_OF: NDArray[np.int64] = np.searchsorted(_BOUNDS_NS, bucket_bounds_ns(np.arange(SIZE))[0], side="left")
+"""For each fine bucket the coarse one of its least value. A fine one is narrow: its others are there or one above."""
+_WHOLE_BOUNDS_NS = np.append(_BOUNDS_NS.astype(np.int64), np.iinfo(np.int64).max)  # none is above the last
+
+
 @dataclass
 class Histogram:
     """Counts by fine bucket; `zero_n` and `negative_n` beside them; values over 1,099 s count in `over_n`."""
@@ -143,7 +148,9 @@ class Coarse:
 
     def add(self, values_ns: NDArray[np.int64]) -> None:
         """A value on a bound counts below it (`le`); zero and negative ones count in the first bucket."""
-        places = np.searchsorted(_BOUNDS_NS, values_ns, side="left")
+        fine = np.clip(_indices(np.maximum(values_ns, 1)), 0, SIZE - 1)  # a seventh of the time of a search for each
+        places = _COARSE_OF[fine]
+        places += values_ns > _WHOLE_BOUNDS_NS[places]
         self.counts += np.bincount(places, minlength=len(self.counts))
         self.sum_s += float(values_ns.sum()) / 1e9
 

@@ -138,3 +138,13 @@ def test_the_exact_quantile_lies_in_the_band_of_prometheus_own(values: list[int]
     assert estimate.upper_s / estimate.lower_s == pytest.approx(2**0.25, rel=1e-4)
     fine_s = filled(values_ns).quantile_s(q)
     assert fine_s == pytest.approx(exact_s, rel=0.004)
+
+
+@given(st.lists(st.integers(-(10**6), 2**62), max_size=200), st.integers(0, len(PROMETHEUS_BOUNDS_S) - 1))
+def test_every_value_is_in_the_prometheus_bucket_that_a_plain_search_finds(values: list[int], index: int) -> None:
+    bound_ns = int(PROMETHEUS_BOUNDS_S[index] * 1e9)
+    values_ns = np.array([*values, bound_ns - 1, bound_ns, bound_ns + 1], dtype=np.int64)
+    told = Coarse()
+    told.add(values_ns)
+    searched = np.searchsorted(PROMETHEUS_BOUNDS_S * 1e9, values_ns, side="left")
+    assert told.counts.tolist() == np.bincount(searched, minlength=len(PROMETHEUS_BOUNDS_S) + 1).tolist()
