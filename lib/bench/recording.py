@@ -144,7 +144,8 @@ def _run(template: Post, seconds_s: float, recorded: bool) -> Run:
         control.seat(post.role)
     pages = [Page(template.folder / "ledger", post.name) for post in posts]
     children = [spawn.Process(target=loop, args=(post, recorded), daemon=True) for post in posts]
-    scrape = _scraper(template) if recorded else lambda: None
+    tally = Tally(template.folder, template.trial)
+    scrape = _scraper(template, tally) if recorded else lambda: None
     try:
         for child in children:
             child.start()
@@ -154,6 +155,7 @@ def _run(template: Post, seconds_s: float, recorded: bool) -> Run:
         return Run(n / took_s, (_cpu_s(children) - cpu_s) * 1e6 / n)
     finally:
         control.phase = Phase.STOP
+        tally.close()
         for child in children:
             child.join(5.0)
             child.kill()
@@ -186,9 +188,8 @@ def _measured(
     return worker[MESSAGES_N], (time.monotonic_ns() - go_ns) / 1e9
 
 
-def _scraper(post: Post) -> Callable[[], object]:
+def _scraper(post: Post, tally: Tally) -> Callable[[], object]:
     """What the driver does when Prometheus asks."""
-    tally = Tally(post.folder, post.trial)
     for name in ("producer-0", "worker-0"):
         tally.add(name)
     exporter = Exporter()

@@ -187,6 +187,12 @@ class Reader:
         data = os.pread(self._batches.fileno(), max(n, 0) * BATCH.itemsize, PAGE_BYTES + start * BATCH.itemsize)
         return np.frombuffer(data, dtype=BATCH)
 
+    def all_batches(self, chunk: int = 1 << 18) -> Iterator[NDArray[np.void]]:
+        at = 0
+        while len(records := self.batches(at, chunk)):
+            yield records
+            at += len(records)
+
     def rows(self, start: int, n: int) -> NDArray[np.void]:
         """`n` rows from `start` on, of those received."""
         if self._rows is None:
