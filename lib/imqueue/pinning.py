@@ -1,7 +1,8 @@
 """Which cores a trial's processes may run on: the workload's `pin`, applied by each child at its start.
 
-Where producers and workers run moves a round trip: a message that stays on one core needs no other to be woken. On
-redis_list at batch 1 and 500 messages/s (2 cores, medians of 5 trials each, p50 from sent): PLACEHOLDER
+Where they run moves a round trip: a message that stays on one core wakes no other, and waits for that one. On
+redis_list at batch 1 and 500 messages/s (2 busy cores, medians of 5 trials each, from sent), p50 and p90: none 139 and
+386 us, separate 154 and 304 us, together 135 and 223 us.
 """
 
 from __future__ import annotations
