@@ -42,7 +42,10 @@ class Result:
             text = (self.folder / "trial.json").read_text()
         except OSError as error:
             raise BadInput(f"no finished trial in {self.folder}: {error.strerror}") from error
-        self.info: dict[str, Any] = json.loads(text)
+        try:
+            self.info: dict[str, Any] = json.loads(text)
+        except ValueError as error:
+            raise BadInput(f"{self.folder / 'trial.json'} cannot be read: {error}") from None
 
     @property
     def id(self) -> str:

@@ -132,7 +132,9 @@ class Trial:
         url = self._fleet.url(workload.backend, facts.durability)
         usage = self._source.usage
         usage.add("driver", os.getpid())
-        usage.add_tree("prometheus", self._fleet.server("prometheus").pids())
+        prometheus = self._fleet.server("prometheus")
+        facts.prometheus_version = prometheus.version()
+        usage.add_tree("prometheus", prometheus.pids())
         if facts.declares.server is not None:
             self._server = self._fleet.server(facts.declares.server, facts.durability)
             usage.add_tree("server", self._server.pids())
@@ -252,7 +254,6 @@ class Trial:
         self.state = "writing"
         self._control.phase = Phase.STOP
         facts = self._facts
-        facts.workload = self._steering.workload
         try:
             with self._source.lock:
                 self._source.usage.freeze()
@@ -292,6 +293,7 @@ class Trial:
             "durability": str(facts.durability),
             "folder": str(self.folder),
             "queue": self.queue,
+            "since_go_s": facts.since_go_s(time.monotonic_ns()),
             "done": min(done, total),
             "total": total,
             "pushed": tally.pushed,
