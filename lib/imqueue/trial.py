@@ -72,14 +72,7 @@ class Trial:
         admission.make_folder(workload, self._live / "ledger")
         self._control = Control(self._live, create=True)
         self._control.workers = workload.workers
-        self._source = Source(
-            id=self.id,
-            backend=workload.backend,
-            tally=Tally(self._live, number),
-            is_flow=workload.shape == "flow",
-            producers=workload.producers,
-            workers=workload.workers,
-        )
+        self._source = Source.of(self.id, workload, Tally(self._live, number))
         self._steering = Steering(workload, self._control, self._source, self._facts)
         if self._inline or declares.in_process:
             self._steering.fixed = f"{workload.backend} lives in one process: its threads are fixed at the start"
@@ -139,6 +132,8 @@ class Trial:
             self._server = self._fleet.server(facts.declares.server, facts.durability)
             usage.add_tree("server", self._server.pids())
             facts.describe_server(self._server)
+        if workload.why:
+            self._source.watch(self._server, self._guard)
         template = Post("", "", 0, self._live, facts.number, workload, url, self.queue, facts.durability)
         self._crew = crew = Crew(template, self._control, self._source, self._guard)
         self._steering.crew = crew
@@ -255,6 +250,7 @@ class Trial:
         self._control.phase = Phase.STOP
         facts = self._facts
         try:
+            facts.watched = self._source.end_watches()
             with self._source.lock:
                 self._source.usage.freeze()
             killed = self._crew.end(END_MAX_S) if self._steering.crew else []
