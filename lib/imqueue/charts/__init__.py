@@ -5,6 +5,7 @@ from __future__ import annotations
 from imqueue.charts.canvas import COLOURS, Chart, colour, marker
 from imqueue.charts.side import flow_latencies, sum_rates, throughputs
 from imqueue.charts.trial import depth, latency, latency_over_time, progress, throughput
+from imqueue.charts.why import why
 from imqueue.charts.windows import View
 
 __all__ = [
@@ -21,4 +22,5 @@ __all__ = [
     "sum_rates",
     "throughput",
     "throughputs",
+    "why",
 ]

@@ -18,8 +18,7 @@ WAITS = """
 """
 TABLES = """
     select coalesce(sum(n_dead_tup), 0), coalesce(sum(n_live_tup), 0), coalesce(sum(autovacuum_count), 0),
-           pg_wal_lsn_diff(pg_current_wal_insert_lsn(), '0/0'),
-           (select xact_commit from pg_stat_database where datname = current_database())
+           pg_wal_lsn_diff(pg_current_wal_insert_lsn(), '0/0')
     from pg_stat_user_tables
 """
 KINDS = ("on CPU", "IO", "LWLock", "Lock", "IPC", "Client", "Timeout", "client, in transaction", "client, idle")
@@ -58,14 +57,13 @@ class Statistics(Reader):
         self._seen.clear()
         row = self._connection.execute(TABLES).fetchone()
         assert row is not None
-        dead, live, vacuums, wal_bytes, commits = map(float, row)
+        dead, live, vacuums, wal_bytes = map(float, row)
         return [
             *readings,
             Reading("rows", dead, "dead"),
             Reading("rows", live, "live"),
             Reading("autovacuums", vacuums, counts=True),
             Reading("wal_bytes", wal_bytes, counts=True),
-            Reading("commits", commits, counts=True),
         ]
 
     def close(self) -> None:
