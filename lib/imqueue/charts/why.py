@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import itertools
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -19,7 +19,7 @@ from imqueue.results import Result
 from imqueue.words import Html, rounded
 
 PANEL_IN, FLOW_IN = 1.05, 2.6
-IDLE = "client, idle"
+IDLE = "idle"
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ SERVERS: dict[str, tuple[Panel, ...]] = {
         Panel("Redis: memory, MB", "queue_server_memory_bytes", "level", 1e-6),
     ),
     "postgres": (
-        Panel("PostgreSQL: sessions, by what they waited for", "queue_server_sessions", "pile"),
+        Panel("PostgreSQL: sessions, by wait", "queue_server_sessions", "pile"),
         Panel("PostgreSQL: rows, live and dead", "queue_server_rows", "level"),
         Panel("PostgreSQL: autovacuum runs per second", "queue_server_autovacuums_total"),
         Panel("PostgreSQL: log (WAL), MB per second", "queue_server_wal_bytes_total", factor=1e-6),
@@ -73,7 +73,14 @@ SERVERS: dict[str, tuple[Panel, ...]] = {
         Panel("beanstalkd: log records per second", "queue_server_binlog_records_total"),
     ),
 }
-Line = tuple[NDArray[np.float64], NDArray[np.float64]]
+
+
+class Line(NamedTuple):
+    """Edges (n + 1) and steps (n) of a rate; times and levels (n each) of a level. A kind keeps its colour."""
+
+    time_s: NDArray[np.float64]
+    value: NDArray[np.float64]
+    colour: str
 
 
 def why(source: Result) -> Chart | Html:
@@ -104,25 +111,29 @@ def why(source: Result) -> Chart | Html:
 
 
 def _lines(view: View, panel: Panel) -> dict[str, Line]:
-    """By kind: edges (n + 1) and steps (n) of a rate, times and levels (n each) of a level; those at rest left out."""
+    """By kind; of several those that rest at zero are left out, and the idle come last."""
     rows = view.series[view.series["metric"] == panel.metric]
     lines: dict[str, Line] = {}
-    for kind, found in rows.groupby(rows["kind"].fillna(""), sort=False) if len(rows) else ():
+    colours = itertools.cycle(COLOURS)
+    for kind, found in rows.groupby(rows["kind"].fillna("")) if len(rows) else ():
         found = found.sort_values("time_s")
         time_s, value = found["time_s"].to_numpy(float), found["value"].to_numpy(float) * panel.factor
         if len(time_s) < 2:
             continue
         if "rate" in panel.how:
             value = np.diff(value) / np.diff(time_s)
-        lines[str(kind)] = (time_s, value)
-    moving = {kind: lines[kind] for kind in sorted(lines, key=lambda kind: kind == IDLE) if lines[kind][1].any()}
-    return moving or dict(list(lines.items())[:1])
+        lines[str(kind)] = Line(time_s, value, PALE if kind == IDLE else next(colours))
+    if len(lines) == 1:
+        return {kind: line._replace(colour=INK) for kind, line in lines.items()}
+    ordered = sorted(lines, key=lambda kind: kind == IDLE)
+    moving = {kind: lines[kind] for kind in ordered if lines[kind].value.any()}
+    return moving or {kind: lines[kind] for kind in ordered[:1]}
 
 
 def _draw(ax: Axes, view: View, panel: Panel, lines: dict[str, Line]) -> None:
     dress(ax)
     base: NDArray[np.float64] | float = 0.0
-    for (kind, (time_s, value)), tint in zip(lines.items(), _tints(lines), strict=True):
+    for kind, (time_s, value, tint) in lines.items():
         if "pile" in panel.how:
             edges = time_s if "rate" in panel.how else _edges(time_s)
             ax.stairs(base + value, edges, baseline=base, fill=True, color=tint, alpha=0.75, label=kind)
@@ -157,15 +168,8 @@ def _draw(ax: Axes, view: View, panel: Panel, lines: dict[str, Line]) -> None:
 
 
 def _top(panel: Panel, lines: dict[str, Line]) -> float:
-    values = [value for _, value in lines.values()]
-    return float(sum(values).max()) if "pile" in panel.how else max(float(value.max()) for value in values)
-
-
-def _tints(lines: dict[str, Line]) -> Iterator[str]:
-    """One ink for a line of its own; what only waits for its client is as pale as it is uninteresting."""
-    colours = iter(COLOURS)
-    for kind in lines:
-        yield PALE if kind == IDLE else INK if len(lines) == 1 else next(colours)
+    values = [line.value for line in lines.values()]
+    return float((np.sum(values, axis=0) if "pile" in panel.how else np.array(values)).max())
 
 
 def _edges(time_s: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -175,7 +179,8 @@ def _edges(time_s: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def _range(lines: dict[str, Line]) -> str:
     told = [
-        f"{kind} {rounded(float(value.min()))} to {rounded(float(value.max()))}" for kind, (_, value) in lines.items()
+        f"{kind} {rounded(float(line.value.min()))} to {rounded(float(line.value.max()))}"
+        for kind, line in lines.items()
     ]
     return ", ".join(told).strip()
 

@@ -1,4 +1,4 @@
-"""Why is it as it is? With `why=True` a trial shows what its server and the machine say of themselves, on the same clock.
+"""Why is it as it is? With `why=True` a trial shows what its server and machine say of themselves, on the same clock.
 
 Each file here whose name is a kind of server holds the one `Reader` of that kind; ``host.py`` reads the machine. A
 reader lives in a thread of its own, with a connection of its own, and reads once for each scrape, so its figures are

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from typing import Any
 from urllib.parse import urlsplit
 
 import greenstalk
@@ -23,7 +24,7 @@ class Stats(Reader):
         self._client = greenstalk.Client(self._link)
 
     def read(self) -> list[Reading]:
-        told = self._client.stats()
+        told: dict[str, Any] = dict(self._client.stats())
         return [
             *(Reading("commands", float(told[of]), name, True) for name, of in COUNTERS.items()),
             Reading("jobs", float(told["current-jobs-ready"]), "ready"),

@@ -12,8 +12,8 @@ from imqueue.watch import ASK_MAX_S, Reader, Reading
 
 WAITS = """
     select case when state = 'active' then coalesce(wait_event_type, 'on CPU')
-                when state like 'idle in transaction%' then 'client, in transaction'
-                else 'client, idle' end, count(*)
+                when state like 'idle in transaction%' then 'in transaction'
+                else 'idle' end, count(*)
     from pg_stat_activity where backend_type = 'client backend' and pid <> pg_backend_pid() group by 1
 """
 TABLES = """
@@ -21,11 +21,13 @@ TABLES = """
            pg_wal_lsn_diff(pg_current_wal_insert_lsn(), '0/0')
     from pg_stat_user_tables
 """
-KINDS = ("on CPU", "IO", "LWLock", "Lock", "IPC", "Client", "Timeout", "client, in transaction", "client, idle")
+KINDS = ("on CPU", "IO", "LWLock", "Lock", "IPC", "Client", "Timeout", "in transaction", "idle")
 
 
 class Statistics(Reader):
     """What sessions wait for is looked at ten times a second, and told as their mean number since the last scrape.
+
+    An idle session waits for its client to ask; one "in transaction" does so with its locks held.
 
     The row counts are PostgreSQL's own estimates, which each session adds to once a second at the most.
     """
