@@ -84,9 +84,8 @@ def test_rabbitmq_tells_apart_what_is_ready_and_what_is_unacked(obtain: Obtain, 
         handle = put_and_hold("rabbitmq", server, 20)
         try:
             handle.put([b"y" * 32] * 20)  # beyond the prefetch of one batch
-            seen = {
-                kind: reading.value for (name, kind), reading in take(watches["rabbitmq"]).items() if name == "messages"
-            }
+            told = take(watches["rabbitmq"])
+            seen = {kind: told["messages", kind].value for kind in ("ready", "unacked")}
         finally:
             handle.destroy()
             handle.close()

@@ -5,11 +5,13 @@ reader lives in a thread of its own, with a connection of its own, and reads onc
 samples of the same moments as the trial's counters, as ``queue_server_*`` and ``queue_host_*`` in the trial's series.
 What was not answered in time is missing from that scrape and counted: a server that hangs shows as a gap.
 
-The usual exporters are not used. Each is one more process and port, and a static target of Prometheus, which would
-have to be restarted (its first scrape comes up to 5 s later) or to find it in a file (up to 5 s too); they answer
-with hundreds of series where ten are looked at; and they read their server at a moment of their own.
+Measured on 2 cores, medians of 3 pairs of flows of 2,000/s, with and without: the driver, its readers and all that
+they start took 4.5 % of a core instead of 4.3 with Redis, 4.8 instead of 4.0 with PostgreSQL, 6.0 instead of 5.0 with
+RabbitMQ; in the servers' own CPU no difference could be told from chance.
 
-What it costs, measured on 2 cores: COST
+The usual exporters are not used: Debian's answer in 15 to 30 ms of half a second, and take 0.9 % (Redis), 1.8 %
+(PostgreSQL) and 2.5 % (machine) of a core at two scrapes a second, for 330 to 510 series each where ten are looked at.
+Prometheus had their first sample 3.2 s after they were named to it, and reads each at a moment of its own.
 """
 
 from __future__ import annotations
