@@ -85,7 +85,7 @@ class Result:
     @property
     def watched(self) -> bool:
         """Whether its server was asked for its own view meanwhile (`why=True`): its figures are not for ranking."""
-        return self.workload.why
+        return bool(self.info["workload"].get("why"))  # also of a trial by another imqueue
 
     @property
     def kept_up(self) -> bool:

@@ -89,7 +89,7 @@ def test_what_is_not_the_same_here_is_named_exactly(
 
 
 def test_changes_made_by_hand_are_made_again(capsys: pytest.CaptureFixture[str]) -> None:
-    trial = notebook.start("redis_list", rate_hz=200, duration_s=2.5, warmup_messages=100)
+    trial = notebook.start("redis_list", rate_hz=200, duration_s=1.8, warmup_messages=100)
     trial.rate_hz = 1_000
     trial.change(workers=2, producers=2)
     first = trial.wait(progress=False)
