@@ -109,7 +109,7 @@ class Comparison:
     def groups(self) -> dict[Group, list[Row]]:
         """Rows by group: in order of the median sum where there are repeats, else by name. Both orders are stable."""
         found: dict[tuple[Group, str], list[Result]] = {}
-        for result in self.results:
+        for result in self._measured:
             declares = result.info["declares"]
             group = Group(declares["delivery"], result.info["durability"], declares["settles"])
             found.setdefault((group, result.backend), []).append(result)
@@ -122,13 +122,17 @@ class Comparison:
         return grouped
 
     @property
+    def _measured(self) -> list[Result]:
+        return [result for result in self.results if not result.watched]
+
+    @property
     def rows(self) -> list[Row]:
         return [row for rows in self.groups.values() for row in rows]
 
     @cached_property
     def ranked(self) -> bool:
         """Whether each backend has repeats; single trials give figures, not a ranking."""
-        tried = [(each.backend, each.info["durability"], each.shape) for each in self.results]
+        tried = [(each.backend, each.info["durability"], each.shape) for each in self._measured]
         return bool(tried) and min(tried.count(each) for each in tried) > 1
 
     @property

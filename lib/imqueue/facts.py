@@ -36,6 +36,7 @@ class Facts:
     times: dict[str, float] = field(default_factory=dict)
     harness_errors: list[str] = field(default_factory=list)
     guarantees: dict[str, Any] | None = None
+    fsyncs: dict[str, Any] | None = None  # None: not asked for
     server_version: str | None = None
     server_settings: dict[str, str] = field(default_factory=dict)
     cpu_s: dict[str, float] = field(default_factory=dict)
@@ -75,6 +76,7 @@ class Facts:
             "durability": str(self.durability),
             "declares": asdict(self.declares),
             "guarantees": self.guarantees,
+            "fsyncs": self.fsyncs,
             "segments": [self._relative(each, "start") for each in self.segments],
             "go_wall_s": self.go_wall_s,
             "times": self.times,

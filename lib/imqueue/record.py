@@ -168,6 +168,7 @@ def _stamp_facts(facts: Facts, source: Source, figures: dict[str, Any], disagree
         machine_cores=facts.machine_cores,
         errors=tuple([facts.error] if facts.error else facts.harness_errors),
         disagreements=tuple(disagreements),
+        watched=facts.workload.count_fsyncs,
     )
 
 

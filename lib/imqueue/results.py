@@ -12,7 +12,9 @@ from imqueue.words import Html, milliseconds, pairs, promise, rounded, table
 from imqueue.workload import BadInput, Workload
 
 if TYPE_CHECKING:  # pandas costs a third of a second, which `import imqueue` must not take
+    import numpy as np
     import pandas as pd
+    from numpy.typing import NDArray
 
 VERDICTS = {
     "attempted": "put was called",
@@ -83,6 +85,23 @@ class Result:
     def kept_up(self) -> bool:
         """Whether it passed and no backlog grew, so that its latency stands for the rate offered."""
         return self.passed and not any(each["stamp"] == "overload" for each in self.stamps)
+
+    @property
+    def watched(self) -> bool:
+        """Whether strace slowed it to count fsyncs, so that its speed is no figure and is never ranked."""
+        return bool(self.info["workload"].get("count_fsyncs"))
+
+    @cached_property
+    def put_s(self) -> NDArray[np.float64]:
+        """How long each acknowledged put took, in seconds; from the ledgers."""
+        import numpy as np
+
+        from imqueue import store
+        from imqueue.ledger import Outcome
+
+        puts = [store.read_ledger(path) for path in sorted((self.folder / "ledger").glob("producer-*.batches.parquet"))]
+        done = [each[each["outcome"] == Outcome.DONE] for each in puts]
+        return np.concatenate([(each["end_ns"] - each["start_ns"]) / 1e9 for each in done] or [np.empty(0)])
 
     @cached_property
     def events(self) -> list[dict[str, Any]]:
@@ -193,8 +212,17 @@ def _conditions(info: dict[str, Any]) -> list[tuple[str, object]]:
         ("server's settings", pairs(info.get("server_settings"))),
         ("Python", f"{versions.get('python', '?')}; {packages}".rstrip("; ")),
         ("machine", f"{machine.get('cpu', '?')}, {machine.get('cores', '?')} cores, {machine.get('system', '?')}"),
+        ("fsyncs", _fsyncs(info.get("fsyncs"))),
         ("CPU time, s", pairs({role: f"{spent:.2f}" for role, spent in (info.get("cpu_s") or {}).items()})),
     ]
+
+
+def _fsyncs(found: dict[str, Any] | None) -> str:
+    if found is None:
+        return "not counted"
+    if found["reason"]:
+        return f"not observed: {found['reason']}"
+    return f"{found['count']:,}, {rounded(found['per_thousand'])} per 1,000 messages, in {found['observed_on']}"
 
 
 def _milliseconds(value_s: float | None) -> float | None:

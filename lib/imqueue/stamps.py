@@ -13,7 +13,7 @@ MACHINE_CORE_MAX = 0.90
 
 @dataclass(frozen=True)
 class Stamp:
-    """`stamp`: invalid, overload, client-bound or machine-bound. `reason`: one sentence, with the number."""
+    """`stamp`: invalid, watched, overload, client-bound or machine-bound. `reason`: one sentence, with its number."""
 
     stamp: str
     reason: str
@@ -32,12 +32,15 @@ class Facts:
     machine_cores: tuple[float, ...]  # busy share of each core
     errors: tuple[str, ...]  # of the harness, or what ended the trial before its time
     disagreements: tuple[str, ...]  # of Prometheus and the ledger
+    watched: bool = False  # by strace
 
 
 def judge(facts: Facts) -> list[Stamp]:
     """All stamps that apply, the gravest first."""
     stamps = [Stamp("invalid", error) for error in facts.errors]
     stamps += [Stamp("invalid", f"Prometheus and the ledger disagree: {each}") for each in facts.disagreements]
+    if facts.watched:
+        stamps.append(Stamp("watched", "fsyncs were counted by strace, which slows what it watches: its speed is no figure"))
     if facts.is_flow:
         stamps += _of_flow(facts)
     busiest = max(facts.client_cores, key=lambda name: facts.client_cores[name], default=None)

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from imqueue import admission, record, registry
+from imqueue import admission, fsyncs, record, registry
 from imqueue.backend import BackendError, Inline
 from imqueue.control import Control, Phase
 from imqueue.crew import Crew, CrewError
@@ -61,14 +61,7 @@ class Trial:
         self._stopping = threading.Event()
         self._server: Server | None = None
         self._inline = issubclass(registry.load(workload.backend), Inline)
-        self._facts = Facts(
-            id=self.id,
-            number=number,
-            workload=workload,
-            made_at=made,
-            declares=declares,
-            durability=durability,
-        )
+        self._facts = Facts(self.id, number, workload, made, declares, durability)
         admission.make_folder(workload, self._live / "ledger")
         self._control = Control(self._live, create=True)
         self._control.workers = workload.workers
@@ -100,7 +93,8 @@ class Trial:
                 self._warm_up()
             with self._timed("wait_scrape_s", "waiting for Prometheus"):
                 self._wait_for_zeros()
-            self._measure()
+            with fsyncs.watched(self._facts, self._source, self._crew, self._server, self._guard, self._live):
+                self._measure()
         except CrewError as error:
             self._source.errors[error.kind] = self._source.errors.get(error.kind, 0) + 1
             self._fail(str(error))

@@ -59,6 +59,7 @@ class Workload:
     time_max_s: float = 60.0  # sum: a cap, so that a slow backend reports its rate instead of hanging
     warmup_messages: int = 2_000  # put and drained before anything is measured
     seed: int = 0  # for Poisson arrivals
+    count_fsyncs: bool = False  # by strace, which slows what it watches: such a trial is never ranked
 
     def __post_init__(self) -> None:
         _whole("messages", self.messages, 1, INTEGERS_MAX)
@@ -79,6 +80,7 @@ class Workload:
         _number("work_s", self.work_s, 0.0, 3_600)
         _number("lease_s", self.lease_s, 0.1, 86_400)
         choose("arrivals", self.arrivals, ("grid", "poisson"))
+        choose("count_fsyncs", str(self.count_fsyncs), ("True", "False"))
         if self.durability is not None:
             choose("durability", self.durability, [str(each) for each in Durability])
 
