@@ -115,7 +115,9 @@ def tracers(pid: int) -> list[int]:
 
 
 @contextlib.contextmanager
-def watched(facts: Facts, source: Source, crew: Crew, server: Server | None, guard: Guard, live: Path) -> Iterator[None]:
+def watched(
+    facts: Facts, source: Source, crew: Crew, server: Server | None, guard: Guard, live: Path
+) -> Iterator[None]:
     """Count the fsyncs of what is measured inside into `facts`, if its workload asks for that.
 
     From go to the last message settled, so that each has had its put, its get and its ack. A backend with a server

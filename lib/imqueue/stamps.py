@@ -40,7 +40,9 @@ def judge(facts: Facts) -> list[Stamp]:
     stamps = [Stamp("invalid", error) for error in facts.errors]
     stamps += [Stamp("invalid", f"Prometheus and the ledger disagree: {each}") for each in facts.disagreements]
     if facts.watched:
-        stamps.append(Stamp("watched", "fsyncs were counted by strace, which slows what it watches: its speed is no figure"))
+        stamps.append(
+            Stamp("watched", "fsyncs were counted by strace, which slows what it watches: its speed is no figure")
+        )
     if facts.is_flow:
         stamps += _of_flow(facts)
     busiest = max(facts.client_cores, key=lambda name: facts.client_cores[name], default=None)
