@@ -140,7 +140,7 @@ def counted(backend: str, durability: str) -> dict[str, Any]:
         pytest.skip(reason)
     result = notebook.run(backend, durability=durability, count_fsyncs=True, **SMALL)
     assert result.info["audit"]["passed"]
-    assert [each["stamp"] for each in result.stamps][0] == "watched"
+    assert result.stamps[0]["stamp"] == "watched"
     found: dict[str, Any] = result.info["fsyncs"]
     if "not permitted" in (found["reason"] or ""):
         pytest.skip(found["reason"])
