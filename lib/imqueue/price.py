@@ -125,7 +125,8 @@ class Prices:
     @property
     def table(self) -> Html:
         """A row for each backend and class, under a heading for what is promised; then what is missing, and why."""
-        numbers = ["messages/s", "of its own least durable", "p50 put, ms", "fsyncs per 1,000 messages"]
+        numbers = ["messages/s", "of its own least durable", "p50 put, ms"]
+        numbers += ["fsyncs per 1,000 messages", "counted at, messages/s"]
         columns = ["backend", "durability", *numbers, "outlives a kill", "outlives power loss", "stamps"]
         groups = {
             str(promises): [self._cells(price) for prices in backends.values() for price in prices]
@@ -134,15 +135,15 @@ class Prices:
         return Html(f"<p>{escape(self.what)}</p>{grouped_table(columns, groups, numbers)}{self._missing()}")
 
     def _cells(self, price: Price) -> list[str]:
-        ratio, base = self.ratio(price), self.base(price)
-        put_s = price.put_p50_s
+        ratio, put_s = self.ratio(price), price.put_p50_s
         return [
             price.backend,
             price.durability,
             price.rate_hz.text() if price.rate_hz else "no figure",
-            f"{ratio.text()} of {base.durability}" if ratio else "",
+            ratio.text() if ratio else "",
             milliseconds(put_s).removesuffix(" ms"),
             rounded(price.fsyncs_per_thousand) if price.unobserved is None else "not observed",
+            rounded(price.watched.rate_hz) if price.watched and price.unobserved is None else "",
             *(promise(price.guarantees.get(name)) for name in ("survives_kill", "survives_power_loss")),
             price.stamps,
         ]
