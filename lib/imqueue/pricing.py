@@ -44,8 +44,8 @@ def durability(
     what = (
         f"Sums of {messages:,} messages or {time_max_s:g} s, one producer and one worker, batches of up to {batch:,}; "
         f"{repeats} of each in random order (seed {seed}), then one of each watched by strace, which slows it. A "
-        "count holds for the rate that it was made at: where fsyncs come by the clock or are shared, as in class delayed, "
-        "fewer fall on a message at full speed."
+        "count holds for the rate that it was made at: where fsyncs come by the clock or are shared, as in class "
+        "delayed, fewer fall on a message at full speed."
     )
     return Prices(prices, what, left_out)
 
