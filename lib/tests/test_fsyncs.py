@@ -102,11 +102,12 @@ def test_the_guard_ends_strace_with_its_owner(syncing: subprocess.Popen[str], tm
     guard.start()
     watch = Watch(tmp_path, guard)
     watch.attach([syncing.pid])
-    tracer = [psutil.Process(pid) for pid in tracers(syncing.pid) if pid]
+    may_watch(watch)
+    (tracer,) = [psutil.Process(pid) for pid in tracers(syncing.pid)]
+    assert alive(tracer)
     guard.close()
+    assert not alive(tracer)
     watch.detach()
-    may_watch(Watch(tmp_path, guard))
-    assert not any(alive(each) for each in tracer)
     assert syncing.poll() is None
 
 
