@@ -5,6 +5,11 @@ out is found by the Worker's check for stalled jobs, every half `lease_s`, in tw
 stalls a second time (maxStalledCount 1): here it may stall for ever, else it would be lost. Jobs are started in order,
 yet with a concurrency above 1 BullMQ promises none. Jobs are removed when completed, else they would fill Redis.
 
+An ack after the lock was lost is no error and settles nothing. A stopped worker with room for more may be the one that
+Redis wakes for a new job: the others then look for it up to 5 s later, as BullMQ does by itself. Where a handle is
+closed, what it took and no `get` returned goes back at once (moveToWait). What was got and not acked waits for the end
+of its lock.
+
 Tried, messages/s through the harness at batch 1 / 100 / 1000 (its own plain script): 1.9k (2.4k) / 10.6k (10.6k) /
 10.6k (11.0k). At batch 1 a `get` and an `ack` through the child's socket add 0.1 ms.
 """
