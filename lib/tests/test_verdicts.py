@@ -148,7 +148,7 @@ def test_rows_of_unlike_loads_are_never_divided(tmp_path: Path) -> None:
     ours = Comparison(sums(tmp_path, "a", 100.0)).row("a")
     load = {**ours.results[0].info["workload"], "batch": 1}
     theirs = Comparison(sums(tmp_path, "b", 100.0, workload=load)).row("b")
-    with pytest.raises(BadInput, match="unlike loads .they differ in batch"):
+    with pytest.raises(BadInput, match="they differ in batch"):
         compare.ratio(ours, theirs, across_groups=True)
 
 
@@ -163,7 +163,7 @@ def test_the_forest_plot_says_each_verdict_in_words(tmp_path: Path, figure: str)
     word = "faster" if figure == "sum_hz" else "slower"
     assert f"1 {word}" in drawn.alt
     assert f"b (at most once, delayed, removes on get): {word}" in drawn.alt
-    assert any(text.get_text().endswith(f", {word}") for text in drawn.figure.axes[0].texts)  # type: ignore[union-attr]
+    assert any(text.get_text().endswith(f", {word}") for text in drawn.figure.axes[0].texts)
 
 
 def test_a_comparison_of_nothing_but_failures_can_be_drawn(tmp_path: Path) -> None:
