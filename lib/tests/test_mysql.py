@@ -230,7 +230,7 @@ def test_a_mariadb_that_is_too_old_is_missing_with_the_version_needed(
 ) -> None:
     monkeypatch.setattr("imqueue.servers.mysql.find", lambda *_: "/usr/sbin/mariadbd")
     monkeypatch.setattr("imqueue.servers.mysql.output", lambda *_: told)
-    monkeypatch.setattr("imqueue.servers.mysql._user", lambda: None)
+    monkeypatch.setattr(servers.load("mysql"), "runs_as", lambda: None)
 
     assert re.search(reason, servers.load("mysql").missing() or "")
 

@@ -214,10 +214,6 @@ def guarantees(settings: dict[str, str], *, url: str, polls: str) -> Guarantees:
     )
 
 
-def words(error: BaseException) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
-
-
 def _waits(settings: dict[str, str]) -> bool:
     """Whether a commit returns after its flush. 3 is MariaDB's, with one flush more."""
     return settings["innodb_flush_log_at_trx_commit"] in ("1", "3")

@@ -151,10 +151,6 @@ def guarantees(settings: dict[str, str]) -> Guarantees:
     )
 
 
-def words(error: psycopg.Error) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
-
-
 def _messages(_: psycopg.Cursor[Any]) -> Callable[[Sequence[Any]], Message]:
     """Rows of a body and an id as messages, made by psycopg itself while it reads them."""
     return partial(tuple.__new__, Message)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import psycopg
 from psycopg.sql import Literal
 
-from imqueue.backend import BackendError, Durability, Guarantees, Message
+from imqueue.backend import Durability, Guarantees, Message
 from imqueue.backends._postgres import Session, Table, guarantees
-from imqueue.backends._postgres_queue import NUMBER, PostgresQueue
+from imqueue.backends._postgres_queue import PostgresQueue
+from imqueue.backends._sql import RECEIPT, HeldBatches
 
 TAKE = """
 DELETE FROM {queue} WHERE id = ANY(ARRAY(
@@ -26,10 +25,8 @@ DEPTH = READY.format(what="count(*)")
 ANYTHING = READY.format(what="true") + " LIMIT 1"
 
 
-class HeldQueue(PostgresQueue):
-    """A handle is one connection, and one more for each further batch that it holds at the same time.
-
-    A deleted row stays until vacuum removes it, and every `get` steps over the dead ones before it: the table asks
+class HeldQueue(HeldBatches[Session], PostgresQueue):
+    """A deleted row stays until vacuum removes it, and every `get` steps over the dead ones before it: the table asks
     autovacuum to come early and to hurry. A transaction left open anywhere in the database holds vacuum back.
     """
 
@@ -38,28 +35,7 @@ class HeldQueue(PostgresQueue):
 
     def __init__(self, url: str, queue: str, *, durability: Durability, batch: int, lease_s: float = 30.0) -> None:
         super().__init__(url, queue, durability=durability, batch=batch, lease_s=lease_s)
-        self._holding: list[Session] = []
         self._take = self._query(TAKE, batch=Literal(batch))
-
-    def close(self) -> None:
-        self._give_back()
-        super().close()
-
-    def ack(self, messages: Sequence[Message]) -> None:
-        receipts = set(map(NUMBER, messages))
-        whole = [session for session in self._holding if session.held <= receipts]
-        if sum(len(session.held) for session in whole) != len(receipts):
-            raise BackendError(
-                f"ack of {len(receipts)} messages was refused: a transaction is committed as a whole; allowed: "
-                "all that one get returned, once"
-            )
-        for session in whole:
-            self._holding.remove(session)
-            try:
-                session.commit(chain=self._chain)
-            except psycopg.Error as error:
-                raise self._failure(f"ack of {len(receipts)} messages", session, error) from error
-            self._idle.append(session)
 
     def destroy(self) -> None:
         self._give_back()  # its locks would keep the table from being dropped
@@ -68,15 +44,14 @@ class HeldQueue(PostgresQueue):
     def _promises(self, settings: dict[str, str]) -> Guarantees:
         return guarantees(settings)
 
-    def _open(self, session: Session) -> dict[str, str]:
-        settings = super()._open(session)
+    def _commit(self, session: Session) -> None:
+        session.commit(chain=self._chain)
+
+    def _set_up(self, session: Session) -> dict[str, str]:
+        settings = super()._set_up(session)
         # A server that ends idle transactions would end a worker that rests between an ack and its next get.
         self._chain = guarantees(settings).lease_s is None
         return settings
-
-    def _give_back(self) -> None:
-        while self._holding:
-            self._holding.pop().end()
 
     def _take_some(self) -> list[Message]:
         """What it takes stays deleted in an open transaction; if that is nothing, none stays open."""
@@ -90,7 +65,7 @@ class HeldQueue(PostgresQueue):
         if not found:
             self._idle.append(session)
             return []
-        found.sort(key=NUMBER)  # RETURNING promises no order
-        session.held = set(map(NUMBER, found))
+        found.sort(key=RECEIPT)  # RETURNING promises no order
+        session.held = set(map(RECEIPT, found))
         self._holding.append(session)
         return found

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import time
 from abc import abstractmethod
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from operator import itemgetter
+from collections.abc import Sequence
 from typing import ClassVar
 
 import psycopg
 from psycopg.sql import SQL, Composable, Composed, Identifier
 
-from imqueue.backend import Backend, BackendError, Durability, Guarantees, Message, Rejected
+from imqueue.backend import BackendError, Durability, Guarantees, Rejected
 from imqueue.backends._postgres import (
     NAME_MAX_BYTES,
     VERSION_MIN,
@@ -20,57 +17,37 @@ from imqueue.backends._postgres import (
     Table,
     make_table,
     read_settings,
-    words,
     writes_safely,
 )
+from imqueue.backends._sql import SqlQueue
 
-POLL_MIN_S = 0.0005
-POLL_MAX_S = 0.005  # an idle worker that polls asks this often, which is the most that polling adds to a latency
-POLL_INTERVAL = f"{POLL_MIN_S * 1e3:g} to {POLL_MAX_S * 1e3:g} ms"
 ARRAY_MAX_BYTES = 64 * 1024 * 1024  # an array ends at 1 GB; long before that a round trip for each body is nothing
 SIZE_MAX_BYTES = 256 * 1024 * 1024  # a field ends at 1 GB, but that takes longer than a wait here may last
 
 INSERT = "INSERT INTO {queue} (body) SELECT %b::bytea"
 INSERT_ALL = "INSERT INTO {queue} (body) SELECT unnest(%b::bytea[])"  # in the order of the array
 
-NUMBER = itemgetter(1)  # of a row of a body and an id
 
+class PostgresQueue(SqlQueue[Session]):
+    """A queue in one table of PostgreSQL."""
 
-class PostgresQueue(Backend):
-    """A handle whose queue is one table. A lost connection stays lost until `open` is called again."""
+    failures = (psycopg.Error,)
+    server_name = "PostgreSQL"
 
     table: ClassVar[Table]
     depth_query: ClassVar[str]
     """Counts what is ready in {queue}."""
 
-    _lost: str | None = "the handle is not open"
-
     def __init__(self, url: str, queue: str, *, durability: Durability, batch: int, lease_s: float = 30.0) -> None:
         super().__init__(url, queue, durability=durability, batch=batch, lease_s=lease_s)
-        self._idle: list[Session] = []
         self.insert = self._put_query(self._with_values(INSERT))
         self.insert_all = self._put_query(self._with_values(INSERT_ALL))
         self._depth = self._query(self.depth_query)
 
     def open(self) -> None:
-        self.close()
         if not 0 < len(self.queue.encode()) <= NAME_MAX_BYTES or "\0" in self.queue:
             raise BackendError(f"queue {self.queue!r} cannot be a table; allowed: 1 to {NAME_MAX_BYTES} bytes")
-        try:
-            self._idle.append(Session(self.url, self.durability))
-            self._open(self._idle[0])
-        except psycopg.Error as error:
-            self.close()
-            raise BackendError(f"cannot open queue {self.queue!r}: {words(error)}") from error
-        except BaseException:
-            self.close()
-            raise
-        self._lost = None
-
-    def close(self) -> None:
-        for session in self._idle:
-            session.end()
-        self._idle, self._lost = [], PostgresQueue._lost
+        super().open()
 
     @property
     def guarantees(self) -> Guarantees:
@@ -106,10 +83,6 @@ class PostgresQueue(Backend):
     def _promises(self, settings: dict[str, str]) -> Guarantees:
         """What holds under these settings of the server."""
 
-    @abstractmethod
-    def _take_some(self) -> list[Message]:
-        """One attempt to get, without waiting."""
-
     def _put_query(self, insert: Composed) -> Composed:
         """What a put executes in place of the bare `insert`, which is an INSERT … SELECT of values alone."""
         return insert
@@ -122,8 +95,10 @@ class PostgresQueue(Backend):
         """A statement with parameters, in which a % of the queue's name would be taken for one."""
         return SQL(text).format(queue=SQL(Identifier(self.queue).as_string().replace("%", "%%")), **values)
 
-    def _open(self, session: Session) -> dict[str, str]:
-        """Refuse a server that will not do, make the table; the server's settings."""
+    def _connect(self) -> Session:
+        return Session(self.url, self.durability)
+
+    def _set_up(self, session: Session) -> dict[str, str]:
         version = session.connection.info.server_version // 10_000
         if version < VERSION_MIN:
             raise BackendError(f"PostgreSQL {version} is too old; allowed: {VERSION_MIN} and later")
@@ -136,36 +111,8 @@ class PostgresQueue(Backend):
         make_table(session, self.queue, self.table)
         return settings
 
-    def _poll(self, timeout_s: float) -> list[Message]:
-        """Try until something is there, less and less often, down to once in `POLL_MAX_S`."""
-        deadline = time.monotonic() + timeout_s
-        pause_s = POLL_MIN_S
-        while not (found := self._take_some()):
-            left_s = deadline - time.monotonic()
-            if left_s <= 0:
-                return []
-            time.sleep(min(pause_s, left_s))
-            pause_s = min(2 * pause_s, POLL_MAX_S)
-        return found
-
-    @contextmanager
-    def _asking(self, doing: str) -> Iterator[Session]:
-        """A session outside of any transaction, for statements that are one by themselves."""
-        session = self._session(doing)
-        try:
-            yield session
-        except psycopg.Error as error:
-            raise self._failure(doing, session, error) from error
-        self._idle.append(session)
-
     def _session(self, doing: str, *, in_transaction: bool = False) -> Session:
-        """One that holds nothing. Whoever takes it puts it back among the idle, unless it failed."""
-        if self._lost:
-            raise Rejected(f"{doing} was not tried: {self._lost}")
-        try:
-            session = self._idle.pop() if self._idle else Session(self.url, self.durability)
-        except psycopg.Error as error:
-            raise Rejected(f"{doing} was not tried: no further connection: {words(error)}") from error
+        session = super()._session(doing)
         try:
             if in_transaction and not session.in_transaction:
                 session.begin()
@@ -174,13 +121,3 @@ class PostgresQueue(Backend):
         except psycopg.Error as error:
             raise self._failure(doing, session, error) from error
         return session
-
-    def _failure(self, doing: str, session: Session, error: psycopg.Error) -> BackendError:
-        """What to raise. The server's no undid the statement; a link that broke leaves it open, and stays broken."""
-        if session.lost_by(error):
-            session.end()
-            self._lost = f"the connection was lost: {words(error)}"
-            return BackendError(f"{doing} is uncertain: {words(error)}")
-        session.roll_back()
-        self._idle.append(session)
-        return Rejected(f"{doing} was refused by PostgreSQL: {words(error)}")

@@ -14,20 +14,9 @@ settings this keeps.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
-from operator import itemgetter
 
-from imqueue.backend import (
-    Backend,
-    BackendError,
-    Declares,
-    Durability,
-    Guarantees,
-    Message,
-    Rejected,
-    messages,
-)
+from imqueue.backend import Declares, Durability, Guarantees, Message, Rejected, messages
 from imqueue.backends._mysql import (
     FAILURES,
     Session,
@@ -36,14 +25,9 @@ from imqueue.backends._mysql import (
     quoted,
     read_settings,
     refuse_unless,
-    words,
 )
+from imqueue.backends._sql import POLL_INTERVAL, HeldBatches
 
-RECEIPT = itemgetter(1)  # of a message: its row's id
-
-POLL_MIN_S = 0.0005
-POLL_MAX_S = 0.005  # an idle worker asks this often, which is the most that polling adds to a latency
-POLLS = f"{POLL_MIN_S * 1e3:g} to {POLL_MAX_S * 1e3:g} ms"
 SIZE_MAX_BYTES = 4 * 1024 * 1024  # twice that in hex, which any server takes whose max_allowed_packet is the default
 INSERT_MAX_BYTES = 7 * 1024 * 1024  # of bodies in one statement, for the same reason
 
@@ -59,8 +43,11 @@ DELETE {queue} FROM JSON_TABLE('[{ids}]', '$[*]' COLUMNS (id BIGINT UNSIGNED PAT
 STRAIGHT_JOIN {queue} FORCE INDEX (PRIMARY) ON {queue}.id = taken.id"""
 
 
-class MySQL(Backend):
-    """A handle is one connection, and one more for each further batch that it holds at the same time."""
+class MySQL(HeldBatches[Session]):
+    """Workers poll: nothing in MySQL can wake them."""
+
+    failures = FAILURES
+    server_name = "the server"
 
     declares = Declares(
         built_on="one InnoDB table (MariaDB, MySQL): INSERT, SELECT … SKIP LOCKED, DELETE, COMMIT",
@@ -68,58 +55,29 @@ class MySQL(Backend):
         delivery="at least once",
         settles="batch",
         fifo=False,  # SKIP LOCKED reads what is newest: of a batch that is just being committed it may skip a row
-        wakes_by=f"polling every {POLLS}",
+        wakes_by=f"polling every {POLL_INTERVAL}",
         unacked_returns="when its holder's connection ends",
         size_max_bytes=SIZE_MAX_BYTES,
         server="mysql",
     )
 
-    _lost: str | None = "the handle is not open"
-
-    def __init__(self, url: str, queue: str, *, durability: Durability, batch: int, lease_s: float = 30.0) -> None:
-        super().__init__(url, queue, durability=durability, batch=batch, lease_s=lease_s)
-        self._idle: list[Session] = []
-        self._holding: list[Session] = []
-
     def open(self) -> None:
-        self.close()
         self._table = quoted(self.queue)
         self._take = TAKE.format(queue=self._table, batch=self.batch)
-        try:
-            session = Session(self.url)
-            self._idle.append(session)
-            refuse_unless(read_settings(session), self.durability)
-            make_table(session, self.queue)
-        except FAILURES as error:
-            self.close()
-            raise BackendError(f"cannot open queue {self.queue!r}: {words(error)}") from error
-        except BaseException:
-            self.close()
-            raise
-        self._lost = None
-
-    def close(self) -> None:
-        for session in self._idle + self._holding:
-            session.end()
-        self._idle, self._holding, self._lost = [], [], MySQL._lost
+        super().open()
 
     @property
     def guarantees(self) -> Guarantees:
-        session = self._session("reading the settings")
-        try:
+        with self._asking("reading the settings") as session:
             settings = read_settings(session)
-        except FAILURES as error:
-            raise self._failure("reading the settings", session, error) from error
-        self._idle.append(session)
-        return guarantees(settings, url=self.url, polls=POLLS)
+        return guarantees(settings, url=self.url, polls=POLL_INTERVAL)
 
     def put(self, bodies: Sequence[bytes]) -> None:
         doing = f"put of {len(bodies)} messages"
         largest = max(map(len, bodies), default=0)
         if largest > SIZE_MAX_BYTES:
             raise Rejected(f"{doing} was not tried: one has {largest} bytes; allowed: up to {SIZE_MAX_BYTES}")
-        session = self._session(doing)
-        try:
+        with self._asking(doing) as session:
             if sum(map(len, bodies)) > INSERT_MAX_BYTES:
                 session.do("BEGIN")
                 for body in bodies:
@@ -127,59 +85,32 @@ class MySQL(Backend):
                 session.do("COMMIT")
             elif bodies:
                 session.do(self._insert(bodies))
-        except FAILURES as error:
-            raise self._failure(doing, session, error) from error
-        self._idle.append(session)
-
-    def get(self, timeout_s: float) -> list[Message]:
-        deadline = time.monotonic() + timeout_s
-        pause_s = POLL_MIN_S
-        while not (found := self._take_some()):
-            left_s = deadline - time.monotonic()
-            if left_s <= 0:
-                return []
-            time.sleep(min(pause_s, left_s))
-            pause_s = min(2 * pause_s, POLL_MAX_S)
-        return found
-
-    def ack(self, messages: Sequence[Message]) -> None:
-        receipts = set(map(RECEIPT, messages))
-        whole = [session for session in self._holding if session.held <= receipts]
-        if sum(len(session.held) for session in whole) != len(receipts):
-            raise BackendError(
-                f"ack of {len(receipts)} messages was refused: a transaction is committed as a whole; allowed: "
-                "all that one get returned, once"
-            )
-        for session in whole:
-            self._holding.remove(session)
-            try:
-                session.do("COMMIT")
-            except FAILURES as error:
-                raise self._failure(f"ack of {len(receipts)} messages", session, error) from error
-            session.held = set()
-            self._idle.append(session)
 
     def depth(self) -> int:
         """Counts rows that nobody has deleted, committed or not: 1 ms for each 10,000 that wait."""
-        session = self._session("depth")
-        try:
+        with self._asking("depth") as session:
             ((count,),) = session.do(
                 "SET TRANSACTION ISOLATION LEVEL READ UNCOMMITTED", f"SELECT COUNT(*) FROM {self._table}"
             )
-        except FAILURES as error:
-            raise self._failure("depth", session, error) from error
-        self._idle.append(session)
         return int(count)
 
     def destroy(self) -> None:
-        while self._holding:  # their locks would keep the table from being dropped
-            self._holding.pop().end()
-        session = self._session("destroy")
-        try:
+        self._give_back()  # its locks would keep the table from being dropped
+        with self._asking("destroy") as session:
             session.do(f"DROP TABLE {self._table}")
-        except FAILURES as error:
-            raise self._failure("destroy", session, error) from error
-        self._idle.append(session)
+
+    def _connect(self) -> Session:
+        return Session(self.url)
+
+    def _set_up(self, session: Session) -> dict[str, str]:
+        settings = read_settings(session)
+        refuse_unless(settings, self.durability)
+        make_table(session, self.queue)
+        return settings
+
+    def _commit(self, session: Session) -> None:
+        session.do("COMMIT")
+        session.held = set()
 
     def _insert(self, bodies: Sequence[bytes]) -> str:
         rows = "'),(x'".join(map(bytes.hex, bodies))
@@ -204,26 +135,3 @@ class MySQL(Backend):
         session.held = set(ids)
         self._holding.append(session)
         return messages([each[0] for each in found], ids)
-
-    def _session(self, doing: str) -> Session:
-        """One that holds nothing. Whoever takes it puts it back among the idle, unless it failed."""
-        if self._lost:
-            raise Rejected(f"{doing} was not tried: {self._lost}")
-        try:
-            return self._idle.pop() if self._idle else Session(self.url)
-        except FAILURES as error:
-            raise Rejected(f"{doing} was not tried: no further connection: {words(error)}") from error
-
-    def _failure(self, doing: str, session: Session, error: Exception) -> BackendError:
-        """What to raise. The server's no undid the statement; a link that broke leaves it open, and stays broken."""
-        if not session.lost_by(error):
-            try:
-                session.roll_back()
-            except FAILURES:
-                pass  # it is lost then
-            else:
-                self._idle.append(session)
-                return Rejected(f"{doing} was refused by the server: {words(error)}")
-        session.end()
-        self._lost = f"the connection was lost: {words(error)}"
-        return BackendError(f"{doing} is uncertain: {words(error)}")

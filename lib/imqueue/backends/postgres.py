@@ -8,9 +8,10 @@ and 1.9k / 92k / 258k. To put a batch, an array is as fast as COPY at 1000, a fi
 
 from __future__ import annotations
 
-from imqueue.backend import Declares, Durability, Guarantees, Message
+from imqueue.backend import Declares, Durability, Guarantees
 from imqueue.backends._postgres_held import HeldQueue
-from imqueue.backends._postgres_queue import POLL_INTERVAL, SIZE_MAX_BYTES
+from imqueue.backends._postgres_queue import SIZE_MAX_BYTES
+from imqueue.backends._sql import POLL_INTERVAL
 
 
 class Postgres(HeldQueue):
@@ -27,9 +28,6 @@ class Postgres(HeldQueue):
         size_max_bytes=SIZE_MAX_BYTES,
         server="postgres",
     )
-
-    def get(self, timeout_s: float) -> list[Message]:
-        return self._poll(timeout_s)
 
     def _promises(self, settings: dict[str, str]) -> Guarantees:
         return super()._promises(settings | {"poll_interval": POLL_INTERVAL})

@@ -19,7 +19,8 @@ from psycopg.sql import Literal
 
 from imqueue.backend import Declares, Durability, Guarantees, Message, messages
 from imqueue.backends._postgres import Session, Table, guarantees
-from imqueue.backends._postgres_queue import NUMBER, POLL_INTERVAL, SIZE_MAX_BYTES, PostgresQueue
+from imqueue.backends._postgres_queue import SIZE_MAX_BYTES, PostgresQueue
+from imqueue.backends._sql import POLL_INTERVAL, RECEIPT
 
 # A claim that a crash undoes is no more than a lease that ended early, so nobody waits for the disk with it.
 TAKE = """
@@ -62,9 +63,6 @@ class PostgresLease(PostgresQueue):
         self._take = self._with_values(TAKE, batch=Literal(batch), lease=lease)
         self._settle, self._settle_all = self._with_values(SETTLE), self._with_values(SETTLE_ALL)
 
-    def get(self, timeout_s: float) -> list[Message]:
-        return self._poll(timeout_s)
-
     def ack(self, messages: Sequence[Message]) -> None:
         """What was lost to another holder meanwhile is his to settle, and is left alone."""
         held: dict[int, list[int]] = {}
@@ -92,7 +90,7 @@ class PostgresLease(PostgresQueue):
             found = session.cursor.execute(self._take, (holder,), prepare=True).fetchall()
         if not found:
             return []
-        found.sort(key=NUMBER)  # RETURNING promises no order
+        found.sort(key=RECEIPT)  # RETURNING promises no order
         bodies, numbers = zip(*found, strict=True)
         return messages(bodies, zip(numbers, repeat(holder)))
 

@@ -17,9 +17,9 @@ import psycopg
 from psycopg.sql import SQL, Composed, Identifier, Literal
 
 from imqueue.backend import BackendError, Declares, Durability, Guarantees, Message
-from imqueue.backends._postgres import words
 from imqueue.backends._postgres_held import ANYTHING, HeldQueue
-from imqueue.backends._postgres_queue import POLL_MAX_S, POLL_MIN_S, SIZE_MAX_BYTES
+from imqueue.backends._postgres_queue import SIZE_MAX_BYTES
+from imqueue.backends._sql import POLL_MAX_S, POLL_MIN_S, words
 
 LOOK_S = 1.0  # what nobody tells of is found so late: the batch of a holder that died, a row that others inserted
 

@@ -31,6 +31,7 @@ from imqueue.backend import (
     messages,
 )
 from imqueue.backends._kernel import writeback
+from imqueue.backends._sql import poll
 
 T = TypeVar("T")
 
@@ -131,17 +132,7 @@ class Sqlite(Backend):
             link.executemany("INSERT INTO messages VALUES (?, ?)", zip(ids, bodies, strict=True))
 
     def get(self, timeout_s: float) -> list[Message]:
-        deadline = time.monotonic() + timeout_s
-        pause_s = POLL_MIN_S
-        while True:
-            # Looking first takes no lock, so that an idle worker never stands in a producer's way.
-            if self._ask(ANYTHING, time.time()) and (claimed := self._claim()):
-                return claimed
-            left_s = deadline - time.monotonic()
-            if left_s <= 0:
-                return []
-            time.sleep(min(pause_s, left_s))
-            pause_s = min(2 * pause_s, POLL_MAX_S)
+        return poll(self._take_some, timeout_s, POLL_MIN_S, POLL_MAX_S)
 
     def ack(self, messages: Sequence[Message]) -> None:
         """What was lost to another holder meanwhile is his to settle, and is left alone."""
@@ -205,6 +196,10 @@ class Sqlite(Backend):
         except sqlite3.Error as error:
             _roll_back(link)
             raise BackendError(f"{doing} is uncertain: {error}") from error
+
+    def _take_some(self) -> list[Message]:
+        """Looking first takes no lock, so that an idle worker never stands in a producer's way."""
+        return self._claim() if self._ask(ANYTHING, time.time()) else []
 
     def _claim(self) -> list[Message]:
         token = random.getrandbits(62)

@@ -27,6 +27,7 @@ from imqueue.servers._machine import (
     end_leftovers,
     free_port,
     log_end,
+    secret,
     slay,
     tree,
 )
@@ -176,6 +177,11 @@ class Private(Server):
         if self.user is None:
             return {}
         return {"user": self.user, "group": pwd.getpwnam(self.user).pw_gid, "extra_groups": []}
+
+    @property
+    def password(self) -> str:
+        """Kept in its folder, made on first use; only its owner can read it."""
+        return secret(self.folder / "password")
 
     def version(self) -> str:
         return self.ask(self.url, 5.0)

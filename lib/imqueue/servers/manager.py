@@ -36,7 +36,7 @@ class Manager(Private):
 
     @property
     def url(self) -> str:
-        return f"manager://:{secret(self._secret)}@127.0.0.1:{self.port}"
+        return f"manager://:{self.password}@127.0.0.1:{self.port}"
 
     def settings(self) -> dict[str, str]:
         return {}
@@ -45,12 +45,9 @@ class Manager(Private):
         return {"PYTHONPATH": str(Path(__file__).parents[2])}  # this lib, also where it is not installed
 
     def prepare(self) -> list[str]:
-        secret(self._secret)  # made here and read by the child: a command line can be read by everybody
-        return [sys.executable, "-m", "imqueue.servers.manager", str(self._secret), str(self.port)]
-
-    @property
-    def _secret(self) -> Path:
-        return self.folder / "password"
+        kept = self.folder / "password"
+        secret(kept)  # made here and read by the child: a command line can be read by everybody
+        return [sys.executable, "-m", "imqueue.servers.manager", str(kept), str(self.port)]
 
 
 def main() -> None:

@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import os
-import pwd
 import re
-import shutil
-import subprocess
 from pathlib import Path
 
 from imqueue.backend import Durability
 from imqueue.servers import ServerError
-from imqueue.servers._machine import find, how_to_get, log_end, output, secret, write_private
-from imqueue.servers._private import Private
+from imqueue.servers._installed import Installed
+from imqueue.servers._machine import find, how_to_get, output
 
 ROLE = DATABASE = "imqueue"
 MYSQL_MIN = (8, 0, 4)  # MySQL's own numbers; for JSON_TABLE, SKIP LOCKED came with 8.0.1
-INSTALL_S = 60.0
 
 DURABLE: dict[Durability, dict[str, str]] = {
     # Written at each commit, flushed each second. 0 would also keep a second of writes from the kernel: more is lost
@@ -43,19 +38,17 @@ COMMON = {
 }
 
 
-class MySQL(Private):
+class MySQL(Installed):
     """A private MariaDB; settings follow `durability` (None: delayed). As root it runs as the user mysql.
 
     MySQL's own mysqld, which sets up its data in another way, is reached as an external server only.
     """
 
     kind = "mysql"
+    account = "mysql"
+    brand = "MariaDB"
     per_durability = True
     version_min = "10.6"  # MariaDB's; for SKIP LOCKED and JSON_TABLE
-
-    def __init__(self, folder: Path, durability: Durability | None = None) -> None:
-        super().__init__(folder, durability)
-        self.user = _user()
 
     @classmethod
     def missing(cls) -> str | None:
@@ -63,8 +56,8 @@ class MySQL(Private):
         program, install = find("mariadbd"), find("mariadb-install-db")
         if program is None or install is None:
             return f"mariadbd and mariadb-install-db are not on this machine; {how}"
-        if (user := _user()) and user not in (each.pw_name for each in pwd.getpwall()):
-            return f"MariaDB refuses to run as root; `useradd --system {user}` makes a user for it"
+        if reason := cls.account_missing():
+            return reason
         told = output(program, "--no-defaults", "--version")
         version = re.search(r"Ver ([\d.]+-MariaDB)", told)
         if version is None:
@@ -96,7 +89,7 @@ class MySQL(Private):
 
     @property
     def url(self) -> str:
-        return f"mysql://{ROLE}:{secret(self._secret)}@127.0.0.1:{self.port}/{DATABASE}"
+        return f"mysql://{ROLE}:{self.password}@127.0.0.1:{self.port}/{DATABASE}"
 
     def settings(self) -> dict[str, str]:
         return COMMON | DURABLE[self.durability]
@@ -108,7 +101,7 @@ class MySQL(Private):
         series = re.search(r"\d+\.\d+", output(program, "--no-defaults", "--version"))
         data = self.folder / f"data-{series[0] if series else ''}"
         if not data.exists():
-            self._install(data)
+            self.install(data, _first_statements(self.password))
         return [
             program,
             "--no-defaults",  # nor the machine's own settings
@@ -118,46 +111,11 @@ class MySQL(Private):
             *(f"--{name.replace('_', '-')}={value}" for name, value in self.settings().items()),
         ]
 
-    def _install(self, data: Path) -> None:
-        """Make the data folder with our user in it; an interrupted attempt leaves nothing that looks like one."""
+    def installer(self, data: Path, told: Path) -> list[str]:
         install = find("mariadb-install-db")
         assert install is not None
-        half = data.with_name(data.name + ".new")
-        shutil.rmtree(half, ignore_errors=True)
-        half.mkdir(mode=0o700)
-        first, log = self.folder / "first.sql", self.folder / "install.log"
-        write_private(first, _first_statements(secret(self._secret)))
-        command = [install, "--no-defaults", f"--datadir={half}", f"--extra-file={first}", "--skip-test-db"]
-        command += ["--auth-root-authentication-method=normal", "--skip-name-resolve"]
-        if self.user:
-            for each in (half, first):
-                shutil.chown(each, self.user)
-        try:
-            with open(log, "wb") as out:
-                subprocess.run(
-                    command,
-                    check=True,
-                    timeout=INSTALL_S,
-                    stdin=subprocess.DEVNULL,
-                    stdout=out,
-                    stderr=subprocess.STDOUT,
-                    cwd=self.folder,
-                    env={"PATH": f"{Path(install).parent}:{os.defpath}", "LC_ALL": "C"},
-                    **self.identity(),
-                )
-        except (OSError, subprocess.SubprocessError) as error:
-            raise ServerError(f"mariadb-install-db failed: {error}; {log_end(log)}") from error
-        finally:
-            first.unlink()
-        half.rename(data)
-
-    @property
-    def _secret(self) -> Path:
-        return self.folder / "password"
-
-
-def _user() -> str | None:
-    return "mysql" if os.geteuid() == 0 else None
+        command = [install, "--no-defaults", f"--datadir={data}", f"--extra-file={told}", "--skip-test-db"]
+        return [*command, "--auth-root-authentication-method=normal", "--skip-name-resolve"]
 
 
 def _first_statements(word: str) -> str:

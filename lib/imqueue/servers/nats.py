@@ -7,7 +7,7 @@ import re
 
 from imqueue.backend import BackendError
 from imqueue.servers import ServerError
-from imqueue.servers._machine import find, output, secret, write_private
+from imqueue.servers._machine import find, output, write_private
 from imqueue.servers._private import Private
 
 USER = "imqueue"
@@ -51,7 +51,7 @@ class Nats(Private):
 
     @property
     def url(self) -> str:
-        return f"nats://{USER}:{secret(self.folder / 'password')}@127.0.0.1:{self.port}"
+        return f"nats://{USER}:{self.password}@127.0.0.1:{self.port}"
 
     def settings(self) -> dict[str, str]:
         return dict(SETTINGS)
@@ -59,7 +59,7 @@ class Nats(Private):
     def prepare(self) -> list[str]:
         program = find("nats-server")
         assert program is not None
-        password = secret(self.folder / "password")
+        password = self.password
         lines = [
             f'listen: "127.0.0.1:{self.port}"',
             f"authorization {{ user: {USER}, password: {json.dumps(password)} }}",  # loopback is shared

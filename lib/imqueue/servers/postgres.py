@@ -3,24 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import pwd
 import re
-import shutil
 import signal
-import subprocess
 from pathlib import Path
 from typing import ClassVar
 
 import psutil
 
-from imqueue.backend import Durability
 from imqueue.servers import ServerError
-from imqueue.servers._machine import find, how_to_get, log_end, output, secret, slay, tree, write_private
-from imqueue.servers._private import Private
+from imqueue.servers._installed import Installed
+from imqueue.servers._machine import find, how_to_get, output, slay, tree
 
 ROLE = "imqueue"
-INITDB_S = 60.0
 
 SETTINGS = {
     "fsync": "on",  # a commit that waits must wait for the disk
@@ -39,16 +33,14 @@ SETTINGS = {
 }
 
 
-class Postgres(Private):
+class Postgres(Installed):
     """A private PostgreSQL. As root it runs as the user postgres, because it refuses to run as root."""
 
     kind = "postgres"
+    account = "postgres"
+    brand = "PostgreSQL"
     version_min = "13"  # for pg_current_snapshot; SKIP LOCKED came with 9.5
     stop_signal: ClassVar[int] = signal.SIGINT  # its fast shutdown: does not wait for clients to leave
-
-    def __init__(self, folder: Path, durability: Durability | None = None) -> None:
-        super().__init__(folder, durability)
-        self.user = _user()
 
     @classmethod
     def missing(cls) -> str | None:
@@ -56,8 +48,9 @@ class Postgres(Private):
         programs = _programs()
         if programs is None:
             return f"postgres and initdb are not on this machine; {how}"
-        if (user := _user()) and user not in (each.pw_name for each in pwd.getpwall()):
-            return f"PostgreSQL refuses to run as root; `useradd --system {user}` makes a user for it"
+        if reason := cls.account_missing():
+            return reason
+        user = cls.runs_as()
         told = output(str(programs / "postgres"), "--version", user=user)
         version = re.search(r"\(PostgreSQL\) ([\d.]+)", told)
         if version is None:
@@ -77,7 +70,7 @@ class Postgres(Private):
 
     @property
     def url(self) -> str:
-        return f"postgresql://{ROLE}:{secret(self._secret)}@127.0.0.1:{self.port}/postgres"
+        return f"postgresql://{ROLE}:{self.password}@127.0.0.1:{self.port}/postgres"
 
     def settings(self) -> dict[str, str]:
         return dict(SETTINGS)
@@ -89,7 +82,7 @@ class Postgres(Private):
         major = re.search(r"\d+", output(str(programs / "postgres"), "--version", user=self.user))
         data = self.folder / f"data-{major[0] if major else ''}"
         if not data.exists():
-            self._initdb(programs, data)
+            self.install(data, self.password)
         _forget_stranger(data / "postmaster.pid")
         settings = [f"{name}={value}" for name, value in SETTINGS.items()]
         return [
@@ -98,44 +91,11 @@ class Postgres(Private):
             *(part for each in settings for part in ("-c", each)),
         ]
 
-    def _initdb(self, programs: Path, data: Path) -> None:
-        """Make the data folder; an interrupted attempt leaves nothing that looks like one."""
-        half = data.with_name(data.name + ".new")
-        shutil.rmtree(half, ignore_errors=True)
-        half.mkdir(mode=0o700)
-        word, log = self.folder / "initdb.password", self.folder / "initdb.log"
-        write_private(word, secret(self._secret))
-        command = [str(programs / "initdb"), "-D", str(half), f"--username={ROLE}", f"--pwfile={word}"]
-        command += ["--auth=scram-sha-256", "--encoding=UTF8", "--locale=C", "--no-sync"]
-        if self.user:
-            for each in (half, word):
-                shutil.chown(each, self.user)
-        try:
-            with open(log, "wb") as out:
-                subprocess.run(
-                    command,
-                    check=True,
-                    timeout=INITDB_S,
-                    stdin=subprocess.DEVNULL,
-                    stdout=out,
-                    stderr=subprocess.STDOUT,
-                    cwd=self.folder,
-                    env={"PATH": os.defpath, "LC_ALL": "C"},
-                    **self.identity(),
-                )
-        except (OSError, subprocess.SubprocessError) as error:
-            raise ServerError(f"initdb failed: {error}; {log_end(log)}") from error
-        finally:
-            word.unlink()
-        half.rename(data)
-
-    @property
-    def _secret(self) -> Path:
-        return self.folder / "password"
-
-
-def _user() -> str | None:
-    return "postgres" if os.geteuid() == 0 else None
+    def installer(self, data: Path, told: Path) -> list[str]:
+        programs = _programs()
+        assert programs is not None
+        command = [str(programs / "initdb"), "-D", str(data), f"--username={ROLE}", f"--pwfile={told}"]
+        return [*command, "--auth=scram-sha-256", "--encoding=UTF8", "--locale=C", "--no-sync"]
 
 
 def _programs() -> Path | None:

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 from imqueue.servers import ServerError
-from imqueue.servers._machine import PROGRAM_FOLDERS, find, free_port, how_to_get, secret, write_private
+from imqueue.servers._machine import PROGRAM_FOLDERS, find, free_port, how_to_get, write_private
 from imqueue.servers._private import Private
 
 ROLE = "imqueue"
@@ -64,7 +64,7 @@ class RabbitMQ(Private):
 
     @property
     def url(self) -> str:
-        return f"amqp://{ROLE}:{secret(self.folder / 'password')}@127.0.0.1:{self.port}/%2F"
+        return f"amqp://{ROLE}:{self.password}@127.0.0.1:{self.port}/%2F"
 
     def settings(self) -> dict[str, str]:
         return dict(SETTINGS)
@@ -82,7 +82,7 @@ class RabbitMQ(Private):
         super().launch(timeout_s)
 
     def prepare(self) -> list[str]:
-        lines = SETTINGS | QUIET | {"default_user": ROLE, "default_pass": secret(self.folder / "password")}
+        lines = SETTINGS | QUIET | {"default_user": ROLE, "default_pass": self.password}
         text = "".join(f"{name} = {value}\n" for name, value in lines.items())
         write_private(self.folder / "rabbitmq.conf", text)
         (self.folder / "plugins").write_text("[].\n")

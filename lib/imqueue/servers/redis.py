@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
 from imqueue.backend import Durability
 from imqueue.servers import ServerError
-from imqueue.servers._machine import find, how_to_get, output, secret, write_private
+from imqueue.servers._machine import find, how_to_get, output, write_private
 from imqueue.servers._private import Private
 
 DURABLE: dict[Durability, dict[str, str]] = {
@@ -63,7 +62,7 @@ class Redis(Private):
 
     @property
     def url(self) -> str:
-        return f"redis://:{secret(self._secret)}@127.0.0.1:{self.port}/0"
+        return f"redis://:{self.password}@127.0.0.1:{self.port}/0"
 
     def settings(self) -> dict[str, str]:
         return COMMON | DURABLE[self.durability]
@@ -74,14 +73,10 @@ class Redis(Private):
         lines = self.settings() | {
             "port": str(self.port),
             "bind": "127.0.0.1",
-            "requirepass": secret(self._secret),  # loopback is shared with every user of the machine
+            "requirepass": self.password,  # loopback is shared with every user of the machine
             "dir": f'"{self.folder}"',
             "daemonize": "no",
         }
         config = self.folder / "redis.conf"  # a file, because a command line can be read by everybody
         write_private(config, "".join(f"{name} {value}\n" for name, value in lines.items()))
         return [program, str(config)]
-
-    @property
-    def _secret(self) -> Path:
-        return self.folder / "password"
