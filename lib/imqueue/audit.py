@@ -19,6 +19,7 @@ from imqueue.message import CORRUPTED
 
 EXAMPLES = 1000  # integers of each verdict that are kept by value
 CHUNK = 1 << 20
+_OFTEN = np.iinfo(np.uint16).max
 
 RowChunks = Callable[[], Iterable[NDArray[np.void]]]
 """Yields a worker's rows from the first on, each time it is called."""
@@ -26,7 +27,10 @@ RowChunks = Callable[[], Iterable[NDArray[np.void]]]
 
 @dataclass
 class Audit:
-    """Counts of messages; `examples` has the integers concerned, by verdict, the first 1,000 of each."""
+    """Counts of messages; `examples` has the integers concerned, by verdict, the first 1,000 of each.
+
+    Those of corrupted and unexpected messages are the ones that stand in their headers.
+    """
 
     attempted: int = 0
     acknowledged: int = 0
@@ -84,7 +88,7 @@ def audit(
         accepted = np.flatnonzero(state[start : start + CHUNK] == Outcome.DONE)
         result.sum_expected += int(accepted.sum()) + start * len(accepted)
 
-    counts, latencies = _deliveries(workers.values(), state, trial, result)
+    counts, delivered, latencies = _deliveries(workers.values(), state, trial, result)
     for records, _ in workers.values():
         result.settled += int(records["n"][records["outcome"] == Outcome.DONE].sum())
     got = counts > 0
@@ -92,8 +96,7 @@ def audit(
     _note(result, "recovered", np.flatnonzero(got & uncertain))
     _note(result, "lost" if drained else "undelivered", np.flatnonzero((state == Outcome.DONE) & ~got))
     result.received = int(got.sum())
-    repeated = np.flatnonzero(counts > 1)
-    _note(result, "duplicated", repeated, int(counts[repeated].sum()) - len(repeated))
+    _note(result, "duplicated", np.flatnonzero(counts > 1), delivered - result.received)
     result.reordered = _reordered(workers, state, counts, producer_of, trial, result) if fifo else None
     return result, latencies
 
@@ -126,34 +129,36 @@ def _deliveries(
     state: NDArray[np.uint8],
     trial: int,
     result: Audit,
-) -> tuple[NDArray[np.uint16], Latencies]:
-    """How often each integer was received; the latencies of all deliveries that were handled."""
+) -> tuple[NDArray[np.uint16], int, Latencies]:
+    """How often each integer was received (at most 65,535), how often all were; latencies of what was handled."""
     counts = np.zeros(len(state), dtype=np.uint16)
+    delivered = 0
     latencies = Latencies()
-    unexpected: list[int] = []
+    named: dict[str, list[int]] = {"unexpected": [], "corrupted": []}
     for _, chunks in workers:
         for rows in chunks():
-            result.corrupted += int((rows["trial"] == CORRUPTED).sum())
+            corrupted = rows["trial"] == CORRUPTED
             ours = rows["trial"] == trial
             number = rows["number"].astype(np.int64)
             known = ours & (number < len(state))
             attempted = np.zeros(len(rows), dtype=bool)
             attempted[known] = np.isin(state[number[known]], (Outcome.DONE, Outcome.UNCERTAIN, Outcome.PENDING))
-            strange = ~attempted & (rows["trial"] != CORRUPTED)
-            result.unexpected += int(strange.sum())
-            unexpected.extend(number[strange][:EXAMPLES].tolist())
+            for verdict, those in (("unexpected", ~attempted & ~corrupted), ("corrupted", corrupted)):
+                setattr(result, verdict, getattr(result, verdict) + int(those.sum()))
+                named[verdict].extend(number[those][:EXAMPLES].tolist())
             good = number[attempted]
+            delivered += len(good)
             if len(good):
                 least = int(good.min())
                 local = np.bincount(good - least)
-                counts[least : least + len(local)] += local.astype(np.uint16)
+                window = counts[least : least + len(local)]
+                window[:] = np.minimum(window + local, _OFTEN)
             result.sum_received += int(good.sum())
             handled = rows[attempted & (rows["handled_ns"] != 0)]
             latencies.due.add(handled["handled_ns"] - handled["due_ns"])
             latencies.sent.add(handled["handled_ns"] - handled["sent_ns"])
-    if unexpected:
-        result.examples["unexpected"] = unexpected[:EXAMPLES]
-    return counts, latencies
+    result.examples |= {verdict: integers[:EXAMPLES] for verdict, integers in named.items() if integers}
+    return counts, delivered, latencies
 
 
 def _note(result: Audit, verdict: str, integers: NDArray[np.int64], n: int | None = None) -> None:

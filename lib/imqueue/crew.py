@@ -18,7 +18,7 @@ from imqueue.backend import BackendError
 from imqueue.control import Control
 from imqueue.exporter import Source
 from imqueue.facts import Facts, Window
-from imqueue.ledger import PID, STATE, THREAD, Page, State
+from imqueue.ledger import CPU_NS, PID, STATE, THREAD, Page, State
 from imqueue.load import Post
 from imqueue.servers.guard import Guard
 from imqueue.usage import cores_busy_s, programs_below
@@ -192,6 +192,9 @@ class Crew:
     def window(self, facts: Facts) -> Window:
         """What everybody has used up to now; memory goes straight into `facts`."""
         with self._source.lock:
+            for member in self.members:
+                for role in load.roles(member.post):
+                    self._source.usage.told(role, *self.ids(member), member.page[CPU_NS] / 1e9)
             usage = self._source.usage.read()
         facts.memory_bytes = {role: memory for role, (_, memory) in usage.items()}
         children: dict[str, float] = {}

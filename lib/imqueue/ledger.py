@@ -66,7 +66,7 @@ class State(IntEnum):
 
 
 # The words of a page. Each has one writer; everybody may read.
-STATE, PID, THREAD, BATCHES_N, MESSAGES_N, WARM_N, DEPTH, DEPTH_AT_NS = range(8)
+STATE, PID, THREAD, BATCHES_N, MESSAGES_N, WARM_N, DEPTH, DEPTH_AT_NS, CPU_NS = range(9)
 
 
 def create(folder: Path, name: str) -> None:

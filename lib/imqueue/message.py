@@ -20,7 +20,10 @@ from numpy.typing import NDArray
 from imqueue.workload import HEADER_BYTES
 
 CORRUPTED = 0
-"""In place of the trial's id in a decoded row: the right length, but the check value does not fit."""
+"""In place of the trial's id in a decoded row: the right length, but the check value does not fit.
+
+The row keeps the integer that stands in its header: the best name there is for it.
+"""
 FOREIGN = 1
 """In place of the trial's id in a decoded row: not of this length, so no message of ours."""
 TRIAL_MIN = 2
@@ -90,7 +93,7 @@ class Codec:
         if bad.any():
             if {len(body) for body in bodies} != {self.size_bytes}:
                 return self._decode_mixed(bodies)
-            rows[bad, 0] = np.uint64(CORRUPTED)
+            rows[bad, 0] = rows[bad, 0] >> np.uint64(32) << np.uint64(32) | np.uint64(CORRUPTED)
         return rows
 
     def decode_one(self, body: bytes) -> tuple[int, int, int]:
@@ -101,7 +104,7 @@ class Codec:
         word0 = (number << 32) | trial
         sound = (word0 * K0 + due_ns * K1 + sent_ns * K2 + int(self._padding_check)) & MASK
         if sound != check or body[HEADER_BYTES:] != self._padding:
-            return CORRUPTED, due_ns, sent_ns
+            return number << 32 | CORRUPTED, due_ns, sent_ns
         return word0, due_ns, sent_ns
 
     def _check(self, words: Rows) -> NDArray[np.uint64]:

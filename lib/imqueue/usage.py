@@ -26,6 +26,11 @@ class Usage:
         """A process, or (`thread` given) one thread of it."""
         self._members.setdefault(role, []).append((pid, thread))
 
+    def told(self, role: str, pid: int, thread: int, used_s: float) -> None:
+        """What a process or thread said of itself at its end, as the system then forgets it; 0: nothing yet."""
+        key = (role, pid, thread)
+        self._used_s[key] = max(self._used_s.get(key, 0.0), used_s)
+
     def add_tree(self, role: str, roots: Sequence[int]) -> None:
         """Processes and all their descendants, looked up anew now and then."""
         self._roots[role] = list(roots)
@@ -69,8 +74,7 @@ class Usage:
                 memory_bytes = int(process.memory_info().rss)
         except psutil.Error:
             return 0
-        key = (role, pid, thread)
-        self._used_s[key] = max(self._used_s.get(key, 0.0), used_s)
+        self.told(role, pid, thread, used_s)
         return memory_bytes
 
     def _find_trees(self) -> None:

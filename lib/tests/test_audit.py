@@ -51,6 +51,11 @@ def test_duplicates_are_told_and_allowed() -> None:
     assert not told.sum_fits
 
 
+def test_no_number_of_deliveries_is_too_many_to_count() -> None:
+    told = verdict([puts(([1], DONE))], [gets([1] * 65_536, [1], chunk=40_000)])
+    assert (told.received, told.lost, told.duplicated) == (1, 0, 65_536)
+
+
 def test_uncertain_puts_are_neither_lost_nor_unexpected() -> None:
     told = verdict([puts(([1, 2], DONE), ([3, 4], UNCERTAIN), ([5], PENDING))], [gets([1, 2, 4, 5])])
     assert (told.uncertain, told.recovered, told.examples["recovered"]) == (3, 2, [4, 5])
@@ -75,9 +80,10 @@ def test_a_message_of_another_trial_is_unexpected(stranger: int) -> None:
     assert not told.passed
 
 
-def test_a_corrupted_message_is_named_and_its_integer_is_lost() -> None:
-    told = verdict([puts(([1, 2], DONE))], [gets([1]), gets([0], trial=CORRUPTED)])
+def test_a_corrupted_message_is_named_by_its_header_and_its_integer_is_lost() -> None:
+    told = verdict([puts(([1, 2], DONE))], [gets([1]), gets([2], trial=CORRUPTED)])
     assert (told.corrupted, told.lost, told.unexpected) == (1, 1, 0)
+    assert told.examples == {"corrupted": [2], "lost": [2]}
 
 
 def test_what_is_missing_after_an_unfinished_drain_is_undelivered_not_lost() -> None:

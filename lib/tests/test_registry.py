@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from imqueue import registry
+import imqueue
+from imqueue import notebook, registry
 from imqueue.backend import Backend, BackendError, Inline
 from imqueue.workload import BadInput
 
@@ -36,6 +37,12 @@ def test_every_file_defines_one_backend_that_says_what_it_is(name: str) -> None:
 def test_an_unknown_name_is_refused_with_the_nearest_and_all_that_are_allowed() -> None:
     with pytest.raises(BadInput, match=r"unknown backend 'redis_steam'; did you mean 'redis_stream'\?.*sqlite"):
         registry.load("redis_steam")
+
+
+def test_the_table_of_backends_can_be_asked_for_when_one_was_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
+    registry.load("memory")
+    monkeypatch.setattr(notebook, "backends", lambda: "the table")
+    assert imqueue.backends() == "the table"
 
 
 def test_a_missing_package_disables_one_backend_with_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -241,6 +241,14 @@ def test_the_node_child_of_a_worker_is_counted_with_it_and_judged() -> None:
     assert result.info["cpu_s"]["worker"] > used["worker-0's node"]
 
 
+def test_what_a_loop_used_is_known_after_its_end() -> None:
+    result = notebook.run("simple", messages=10**8, time_max_s=1.0, progress=False)
+    (cores,) = set(result.info["client_cores"].values())
+    told = {each["stamp"] for each in result.stamps}
+    assert cores > 0.85 or "machine-bound" in told, "a plain loop needs its whole core, where there is one to have"
+    assert ("client-bound" in told) == (cores > 0.85)
+
+
 def test_the_ledger_is_kept_and_tells_the_same(data: Path) -> None:
     result = notebook.run(here("redis_list"), **SMALL)
     ledger = Path(result.folder) / "ledger"
