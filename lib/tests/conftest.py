@@ -11,8 +11,11 @@ import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
+import psycopg
 import pytest
+from psycopg.sql import SQL, Identifier
 from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
 
@@ -160,3 +163,33 @@ def backend(handles: Handles) -> Backend:
 def another_handle(handles: Handles) -> Backend:
     """A second one on the same queue."""
     return handles()
+
+
+@pytest.fixture(scope="module")
+def postgres_server(obtain: Callable[[str, Durability], Server]) -> Server:
+    return obtain("postgres", Durability.DELAYED)
+
+
+@pytest.fixture
+def admin(postgres_server: Server) -> Iterator[psycopg.Connection[Any]]:
+    with psycopg.connect(postgres_server.url, autocommit=True) as connection:
+        yield connection
+
+
+@pytest.fixture
+def tables(postgres_server: Server) -> Iterator[Callable[[str], Handles]]:
+    """Handles of a PostgreSQL backend by name; all that it makes share one queue's name."""
+    queue, made = f"postgres %s-{uuid.uuid4().hex[:12]}", []
+
+    def of(name: str) -> Handles:
+        loaded = registry.load(name)
+        assert issubclass(loaded, Backend)
+        made.append(Handles(loaded, lambda _: postgres_server.url, queue))
+        return made[-1]
+
+    yield of
+    for handles in made:
+        for handle in handles.opened:
+            handle.close()
+    with psycopg.connect(postgres_server.url, autocommit=True) as connection:
+        connection.execute(SQL("DROP TABLE IF EXISTS {}").format(Identifier(queue)))

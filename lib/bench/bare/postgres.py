@@ -59,18 +59,19 @@ class Consumer:
 
     def take(self) -> list[Any]:
         deadline, pause_s = time.monotonic() + WAIT_S, POLL_MIN_S
-        while True:
-            if not self.begun:
-                self.connection.execute("BEGIN")
-            rows = self.cursor.execute(self.statement, prepare=True).fetchall()
-            if rows:
-                return sorted(rows, key=lambda row: row[1])
-            self.connection.execute("COMMIT")
-            self.begun = False
-            if time.monotonic() > deadline:
-                return []
+        while not (rows := self.attempt()) and time.monotonic() <= deadline:
             time.sleep(pause_s)
             pause_s = min(2 * pause_s, POLL_MAX_S)
+        return rows
+
+    def attempt(self) -> list[Any]:
+        if not self.begun:
+            self.connection.execute("BEGIN")
+        rows = self.cursor.execute(self.statement, prepare=True).fetchall()
+        if not rows:
+            self.connection.execute("COMMIT")
+            self.begun = False
+        return sorted(rows, key=lambda row: row[1])
 
     def settle(self, taken: list[Any]) -> None:
         self.connection.execute("COMMIT AND CHAIN")

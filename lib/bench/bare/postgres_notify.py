@@ -6,7 +6,7 @@ import time
 from typing import Any
 
 from bench.bare import postgres
-from bench.bare.postgres import TAKE, WAIT_S, connect, create, destroy
+from bench.bare.postgres import WAIT_S, create, destroy
 
 __all__ = ["Consumer", "Producer", "create", "destroy"]
 
@@ -28,34 +28,19 @@ class Producer(postgres.Producer):
         self.insert, self.insert_all = (put.format(each).encode() for each in ("%b::bytea", "unnest(%b::bytea[])"))
 
 
-class Consumer:
+class Consumer(postgres.Consumer):
     def __init__(self, url: str, queue: str, durability: str, batch: int) -> None:
-        self.connection = connect(url, durability)
-        self.cursor = self.connection.cursor(binary=True)
-        self.statement, self.listen, self.unlisten = (
-            each.encode() for each in (TAKE.format(queue, batch), LISTEN.format(queue), UNLISTEN.format(queue))
-        )
-        self.begun = False
+        super().__init__(url, queue, durability, batch)
+        self.listen, self.unlisten = (each.format(queue).encode() for each in (LISTEN, UNLISTEN))
 
     def take(self) -> list[Any]:
         end_s = time.monotonic() + WAIT_S
         while True:
-            if not self.begun:
-                self.connection.execute("BEGIN")
-            rows = self.cursor.execute(self.statement, prepare=True).fetchall()
-            if rows:
-                return sorted(rows, key=lambda row: row[1])
-            self.connection.execute("COMMIT")
-            self.begun = False
-            if time.monotonic() > end_s:
-                return []
+            if (rows := self.attempt()) or time.monotonic() > end_s:
+                return rows
             told = self.connection.execute(self.listen)
             (alone,) = told.set_result(3).fetchone() or (False,)
             if told.set_result(5).fetchone() is None:
                 list(self.connection.notifies(timeout=WAIT_S if alone else BLIND_S, stop_after=1))
             self.connection.execute(self.unlisten)
             self.begun = True
-
-    def settle(self, taken: list[Any]) -> None:
-        self.connection.execute("COMMIT AND CHAIN")
-        self.begun = True

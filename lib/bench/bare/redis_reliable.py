@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import redis
 
-WAIT_S = 0.1
+from bench.bare.redis_list import WAIT_S, Producer, connect, create
+
+__all__ = ["Consumer", "Producer", "create", "destroy"]
+
 LEASE_MS = 30_000
 TAKE = """
 local clock = redis.call('TIME')
@@ -22,27 +23,8 @@ if redis.call('EXISTS', KEYS[1]) == 0 then redis.call('ZREM', KEYS[2], KEYS[1]) 
 """
 
 
-def connect(url: str) -> Any:
-    connection: Any = redis.ConnectionPool.from_url(url, protocol=2).make_connection()
-    connection.connect()
-    return connection
-
-
-def create(url: str, queue: str, durability: str) -> None:
-    """A list is made by its first message; the server decides about durability."""
-
-
 def destroy(url: str, queue: str) -> None:
     redis.Redis.from_url(url).delete(queue, f"{queue}:leases", f"{queue}:processing")
-
-
-class Producer:
-    def __init__(self, url: str, queue: str, _durability: str) -> None:
-        self.connection, self.queue = connect(url), queue
-
-    def put(self, bodies: list[bytes]) -> None:
-        self.connection.send_command("RPUSH", self.queue, *bodies)
-        self.connection.read_response()
 
 
 class Consumer:

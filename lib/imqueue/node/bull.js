@@ -5,11 +5,12 @@ const Queue = require('bull');
 const Redis = require('ioredis');
 const { Rejected } = require('./errors');
 const { wrap, unwrap } = require('./carrier');
-const { LINK, lockSettings } = require('./locked');
+const { LINK, lockSettings, Locked } = require('./locked');
 const { Settling } = require('./settling');
 
-class Bull {
+class Bull extends Locked {
   constructor({ url, queue, batch, lease_ms: leaseMs }, child) {
+    super();
     this.child = child;
     this.batch = batch;
     this.lastError = null;
@@ -56,22 +57,6 @@ class Bull {
       if (this.late === null) this.child.arrived(unwrap(job.data), { id: job.id, job, finish, reason });
       else this.late.push(job);
     });
-  }
-
-  settle(items) {
-    return this.settling.settle(items);
-  }
-
-  depth() {
-    return this.queue.getWaitingCount();
-  }
-
-  counts() {
-    return this.queue.getJobCounts();
-  }
-
-  destroy() {
-    return this.queue.obliterate({ force: true });
   }
 
   // Nothing more is popped once the blocking connection has ended; what was popped is handed over before Redis answers

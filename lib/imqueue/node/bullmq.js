@@ -3,11 +3,12 @@
 
 const { Queue, Worker, WaitingError } = require('bullmq');
 const { wrap, unwrap } = require('./carrier');
-const { LINK, lockSettings } = require('./locked');
+const { LINK, lockSettings, Locked } = require('./locked');
 const { Settling } = require('./settling');
 
-class BullMQ {
+class BullMQ extends Locked {
   constructor({ url, queue, batch, lease_ms: leaseMs }, child) {
+    super();
     this.child = child;
     this.name = queue;
     this.batch = batch;
@@ -63,22 +64,6 @@ class BullMQ {
       if (this.isLeaving) putBack();
       else this.child.arrived(unwrap(job.data), item);
     });
-  }
-
-  settle(items) {
-    return this.settling.settle(items);
-  }
-
-  depth() {
-    return this.queue.getWaitingCount();
-  }
-
-  counts() {
-    return this.queue.getJobCounts();
-  }
-
-  destroy() {
-    return this.queue.obliterate({ force: true });
   }
 
   // BullMQ's own way: the Worker closes when no job's promise is open, and WaitingError says that the job is not the

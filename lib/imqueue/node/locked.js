@@ -11,4 +11,23 @@ const lockSettings = (leaseMs) => ({
   maxStalledCount: 2 ** 31 - 1,
 });
 
-module.exports = { LINK, lockSettings };
+// What is the same to both, on `this.queue` and `this.settling`, which the adapter makes.
+class Locked {
+  settle(items) {
+    return this.settling.settle(items);
+  }
+
+  depth() {
+    return this.queue.getWaitingCount();
+  }
+
+  counts() {
+    return this.queue.getJobCounts();
+  }
+
+  destroy() {
+    return this.queue.obliterate({ force: true });
+  }
+}
+
+module.exports = { LINK, lockSettings, Locked };
