@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from imqueue import settings
 from imqueue.results import Result
-from imqueue.words import Html, enumeration, grouped_table, promise, rounded, table
+from imqueue.words import SETTLES, Html, enumeration, grouped_table, promise, rounded, table
 from imqueue.workload import BadInput
 
 REPORT = "report.json"
@@ -28,7 +28,7 @@ class Group(NamedTuple):
     settles: str
 
     def __str__(self) -> str:
-        unit = {"each": "settles each", "batch": "settles a whole batch", "none": "removes on get"}[self.settles]
+        unit = SETTLES[self.settles] if self.settles == "none" else f"settles {SETTLES[self.settles]}"
         return f"{self.delivery}, {self.durability}, {unit}"
 
 
@@ -186,7 +186,7 @@ class Comparison:
                 (each.info["guarantees"] for each in row.results if each.info.get("guarantees")), {}
             )
             promised = [promise(held.get(name)) for name in ("survives_kill", "survives_power_loss")]
-            declared = (row.group.durability, row.group.delivery, row.group.settles)
+            declared = (row.group.durability, row.group.delivery, SETTLES[row.group.settles])
             rows.append((row.backend, *declared, *promised, held.get("source")))
         return Html(table(columns, rows))
 

@@ -9,7 +9,10 @@ from typing import Any
 
 import psutil
 
-CLIENT_PACKAGES = ("imqueue", "numpy", "redis", "hiredis", "pika", "psycopg", "prometheus-client")
+CLIENT_PACKAGES = (
+    *("imqueue", "numpy", "redis", "hiredis", "pika", "psycopg", "PyMySQL", "nats-py", "greenstalk", "reactivex"),
+    "prometheus-client",
+)
 
 
 def describe() -> dict[str, Any]:

@@ -9,6 +9,7 @@ import re
 from pathlib import Path
 
 from imqueue.backend import Backend, BackendError, Declares, Inline
+from imqueue.words import SETTLES
 from imqueue.workload import choose
 
 Loaded = type[Backend] | type[Inline]
@@ -64,7 +65,7 @@ def describe(declares: Declares) -> dict[str, str]:
     return {
         "built on": declares.built_on,
         "delivery": declares.delivery,
-        "settles": {"none": "removes on get", "batch": "a whole batch", "each": "each"}[declares.settles],
+        "settles": SETTLES[declares.settles],
         "durability": ", ".join(declares.durabilities),
         "in order": "yes" if declares.fifo else "no",
         "a worker wakes by": declares.wakes_by,

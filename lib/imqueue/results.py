@@ -8,7 +8,7 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from imqueue.words import Html, milliseconds, pairs, promise, rounded, table
+from imqueue.words import SETTLES, Html, milliseconds, pairs, promise, rounded, table
 from imqueue.workload import BadInput, Workload
 
 if TYPE_CHECKING:  # pandas costs a third of a second, which `import imqueue` must not take
@@ -185,12 +185,13 @@ def _conditions(info: dict[str, Any]) -> list[tuple[str, object]]:
         ("built on", declares["built_on"]),
         ("durability", info["durability"]),
         ("delivery", declares["delivery"]),
-        ("settles", declares["settles"]),
+        ("settles", SETTLES[declares["settles"]]),
         ("an acknowledged message outlives a kill of the server", promise(promised.get("survives_kill"))),
         ("it outlives loss of power", promise(promised.get("survives_power_loss"))),
         ("read from", promised.get("source", "?")),
+        ("settings found there", pairs(promised.get("settings"))),
         ("server", versions.get("server") or "none"),
-        ("server's settings", pairs(info.get("server_settings"))),
+        ("server's settings as we gave them", pairs(info.get("server_settings"))),
         ("Python", f"{versions.get('python', '?')}; {packages}".rstrip("; ")),
         ("machine", f"{machine.get('cpu', '?')}, {machine.get('cores', '?')} cores, {machine.get('system', '?')}"),
         ("CPU time, s", pairs({role: f"{spent:.2f}" for role, spent in (info.get("cpu_s") or {}).items()})),

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from html import escape
 
+SETTLES = {"each": "each", "batch": "a whole batch", "none": "removes on get"}
+"""What one ack settles, by what a backend declares."""
+
 
 class Html(str):
     """Markup that a notebook shows as such, and that stands in a table as it is; every other text is escaped."""
@@ -37,7 +40,8 @@ def promise(value: bool | Mapping[str, float] | None) -> str:
 
 def pairs(values: Mapping[str, object] | None) -> str:
     """Names and values on one line."""
-    return ", ".join(f"{name} {value}" for name, value in (values or {}).items()) or "none"
+    told = {name: "(empty)" if value == "" else value for name, value in (values or {}).items()}
+    return ", ".join(f"{name} {value}" for name, value in told.items()) or "none"
 
 
 def enumeration(names: Sequence[str]) -> str:

@@ -157,3 +157,11 @@ def test_a_comparison_of_nothing_but_failures_can_be_drawn(tmp_path: Path, chart
     nothing: dict[str, Any] = {"audit": None, "rate_hz": None, "latency": None, "elapsed_s": None}
     failed = trial(tmp_path, "redis_list", "flow", state="failed", error="it died", sampled=False, **nothing)
     assert "data:image/png" in chart(Comparison([failed]))._repr_html_()
+
+
+def test_the_conditions_of_a_trial_tell_what_was_found_and_what_was_given(tmp_path: Path) -> None:
+    found = {"source": "pg_settings", "settings": {"poll_interval": "0.5 to 5 ms"}}
+    told = Result(make_trial(tmp_path, guarantees=found, server_settings={"socket": ""})).conditions
+    assert "<td>poll_interval 0.5 to 5 ms</td>" in told
+    assert "<td>socket (empty)</td>" in told
+    assert "<td>removes on get</td>" in told
