@@ -14,7 +14,7 @@ import pytest
 import redis
 
 from imqueue import client, notebook, registry, store
-from imqueue.backend import Durability, Inline
+from imqueue.backend import Backend, Durability, Inline
 from imqueue.fleet import why_missing
 from imqueue.ledger import PID, STATE, Page, State
 from imqueue.message import HEADER
@@ -191,6 +191,25 @@ def test_foreign_messages_in_the_queue_are_counted_and_fail_the_trial(server: re
 
     assert (audit["unexpected"], audit["corrupted"]) == (1, 1)
     assert not audit["passed"]
+
+
+@pytest.mark.parametrize("backend", ["beanstalkd", "bullmq", "mysql", "nats", "postgres_lease", "rabbitmq", "rsmq"])
+def test_foreign_messages_are_counted_whatever_carries_them(backend: str) -> None:
+    trial = running(backend, duration_s=1.5)
+    status = trial.status()
+    stranger = handle_on(backend, status["queue"], Durability(status["durability"]))
+    with stranger:
+        stranger.put([b"hello", b"x" * 32])
+    audit = trial.wait(progress=False).info["audit"]
+
+    assert (audit["unexpected"], audit["corrupted"]) == (1, 1)
+    assert audit["received"] == audit["attempted"]
+
+
+def handle_on(backend: str, queue: str, durability: Durability) -> Backend:
+    loaded = registry.load(backend)
+    assert issubclass(loaded, Backend)
+    return loaded(notebook.server_url(backend), queue, durability=durability, batch=10)
 
 
 def test_a_message_that_somebody_takes_away_is_lost_by_name(server: redis.Redis) -> None:

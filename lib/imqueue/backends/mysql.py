@@ -4,7 +4,8 @@ Tried, messages/s at batch 1 / 100 / 1000 (one producer, one worker, 32 bytes, M
 delayed and class flushed: this 2.5k / 53k / 71k and 0.9k / 37k / 67k; a lease in an indexed column, which would settle
 each message, 1.1k / 15k / 26k and 0.5k / 14k / 30k; DELETE … LIMIT … RETURNING 3.2k / 49k / 68k and 1.3k / 40k /
 82k, but there a second worker waits for the first. Drivers, delayed: PyMySQL (this) 2.4k / 48k / 85k; the C extension
-of mysql-connector-python 2.3k / 52k / 98k, which on Debian 12 loads only if it is imported before ssl.
+of mysql-connector-python 2.3k / 52k / 98k, which on Debian 12 loads only if it is imported before ssl;
+mysqlclient and mariadb have no wheels for Linux and need a compiler.
 
 A deleted row stays until purge removes it, and every `get` steps over the dead ones before it: it starts at the lowest
 row that a plain read sees, which passes many dead rows faster than a locking read does (at 50,000 in 0.4 of its time).
