@@ -4,8 +4,8 @@ The queue is a durable classic queue as in ``rabbitmq.py``, and so is what a con
 fsynced before it, one of version 2 only written. AMQP has no answer to an ack: a message is settled once its ack is on
 the way.
 
-Tried, messages/s through the harness at batch 1 / 100 / 1000 (its own plain script): 1.1k (1.0k) / 16.4k (18.5k) /
-25.0k (27.2k), persistent.
+Tried, messages/s through the harness at batch 1 / 100 / 1000 (its own plain script): 1.1k (0.9k) / 14.2k (18.5k) /
+24.2k (26.9k), persistent.
 """
 
 from __future__ import annotations

@@ -1,7 +1,12 @@
-"""The standard library's queue across processes: a manager keeps it, and everybody calls it over a socket.
+"""Queues across processes by the standard library: one process keeps them, everybody calls it over a socket.
 
-`multiprocessing.Queue` is faster (a pipe and a lock), but only relatives of the process that made it can share it, and
-a worker killed while it reads leaves the lock taken for ever.
+Tried, messages/s at batch 1 / 100 / 1000 (no harness, a producer and a worker process): a deque behind
+``multiprocessing.connection`` (this) 18k / 0.9M / 3.4M; a queue of ``multiprocessing.managers``, a whole batch for one
+item, 17k / 1.1M / 8.3M, but a worker then gets what was put together and no more; `multiprocessing.Queue`, again a
+batch for an item, 210k / 18M / 62M (a pipe and a lock). That one can be shared only by relatives of the process that
+made it, and a worker killed while it reads leaves the lock taken for ever.
+
+Through the harness it keeps 0.55 to 0.6 of that: two cores are full, and the harness' own work is as large as its.
 """
 
 from __future__ import annotations

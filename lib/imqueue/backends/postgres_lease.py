@@ -65,16 +65,14 @@ class PostgresLease(PostgresQueue):
 
     def ack(self, messages: Sequence[Message]) -> None:
         """What was lost to another holder meanwhile is his to settle, and is left alone."""
-        held: dict[int, list[int]] = {}
-        for _, (number, holder) in messages:
-            held.setdefault(holder, []).append(number)
+        held = _by_holder(messages)
         with self._asking(f"ack of {len(messages)} messages") as session, _once(session, len(held)):
             for holder, numbers in held.items():
                 low, high = min(numbers), max(numbers)
                 if high - low + 1 == len(numbers):
                     session.cursor.execute(self._settle_all, (low, high, holder), prepare=True)
                 else:
-                    session.cursor.execute(self._settle, (numbers, holder), prepare=True)
+                    session.cursor.execute(self._settle, (list(numbers), holder), prepare=True)
 
     def _promises(self, settings: dict[str, str]) -> Guarantees:
         """PostgreSQL does not tell a dead holder from a slow one: what comes back does so by its lease."""
@@ -87,12 +85,26 @@ class PostgresLease(PostgresQueue):
     def _take_some(self) -> list[Message]:
         holder = random.getrandbits(63)
         with self._asking("get") as session:
-            found = session.cursor.execute(self._take, (holder,), prepare=True).fetchall()
+            cursor = session.connection.cursor(binary=True)  # whose rows are plain: a receipt is more than the id
+            found = cursor.execute(self._take, (holder,), prepare=True).fetchall()
         if not found:
             return []
         found.sort(key=RECEIPT)  # RETURNING promises no order
         bodies, numbers = zip(*found, strict=True)
         return messages(bodies, zip(numbers, repeat(holder)))
+
+
+def _by_holder(messages: Sequence[Message]) -> dict[int, Sequence[int]]:
+    """Their ids, by the `get` that returned them: mostly one."""
+    if not messages:
+        return {}
+    numbers, holders = zip(*map(RECEIPT, messages), strict=True)
+    if len(set(holders)) == 1:
+        return {holders[0]: numbers}
+    held: dict[int, Sequence[int]] = {}
+    for holder in set(holders):
+        held[holder] = [number for number, its in zip(numbers, holders, strict=True) if its == holder]
+    return held
 
 
 def _once(session: Session, count: int) -> AbstractContextManager[object]:

@@ -1,7 +1,7 @@
 """RabbitMQ, one quorum queue: a Raft log on disk, here with one member; else as ``rabbitmq.py`` does it.
 
-Through the harness, messages/s at batch 1 / 100 / 1000 (one producer, one worker, 32 bytes, RabbitMQ 3.10.8, two cores
-shared with other work): 0.28k / 9.8k / 14k; a bare loop of the same frames 0.24k / 10k / 14k beside it.
+Through the harness, messages/s at batch 1 / 100 / 1000 (one producer, one worker, 32 bytes, RabbitMQ 3.10.8, two busy
+cores): 1.3k / 27k / 38k; a bare loop of the same frames 1.3k / 29k / 40k beside it.
 
 Every message is written to the Raft log, transient ones too, and the log is fdatasynced before each confirm (3.10.8,
 strace of the broker: 20 puts, 20 fdatasyncs of its .wal file, each before the confirm went out). So there is only

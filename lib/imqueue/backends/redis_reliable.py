@@ -6,8 +6,8 @@ of LREMs 386 + 381 / 3815 + 3701 (bound by packing commands in Python). LREM sea
 the list's order it finds each body at once, backwards it takes 9004 for 1000, hence `ack` sorts. To drop a list that
 is acked as a whole takes 75 / 344, but is no longer the reliable list that people write.
 
-Through the harness, messages/s at batch 1 / 100 / 1000, two cores shared with other work: 1.9k / 81k / 116k in class
-memory, 2.7k / 73k / 123k delayed, 0.8k / 29k / 54k flushed. Its keys are named by scripts: no Redis Cluster.
+Through the harness, messages/s at batch 1 / 100 / 1000, class delayed, two busy cores: 4.1k / 110k / 216k; a bare
+loop of the same scripts 5.6k / 154k / 267k beside it. Its keys are named by scripts: no Redis Cluster.
 """
 
 from __future__ import annotations
