@@ -20,6 +20,7 @@ from imqueue.exporter import Source
 from imqueue.facts import Facts, Window
 from imqueue.ledger import CPU_NS, PID, STATE, THREAD, Page, State
 from imqueue.load import Post
+from imqueue.servers import Server, ServerError, ServerMissing
 from imqueue.servers.guard import Guard
 from imqueue.usage import cores_busy_s, programs_below
 from imqueue.workload import BadInput
@@ -205,6 +206,24 @@ class Crew:
                 for pid, program in member.helpers.items():
                     children[f"{member.post.name}'s {program}"] = used_s.get((pid, 0), 0.0)
         return Window({role: cpu_s for role, (cpu_s, _) in usage.items()}, children, cores_busy_s())
+
+    def drop_queue(self, facts: Facts, server: Server | None, timeout_s: float) -> None:
+        """Have the queue dropped where the keeper did not get to it. After `end`; an event tells why one stays behind.
+
+        A `server` of ours that has died is started on its data, which still has the queue.
+        """
+        if not any(member.process.exitcode is not None and member.state != State.ENDED for member in self.of("keeper")):
+            return
+        self.members = []
+        try:
+            if server is not None:
+                server.start()
+            # In its first look at the driver's page it finds that the trial is over.
+            self.start([dataclasses.replace(self._template, role="keeper", name="keeper2")], timeout_s)
+            self.end(timeout_s)
+            self.raise_errors()
+        except (CrewError, ServerError, ServerMissing) as error:
+            facts.event("left behind", f"the queue {self._template.queue} could not be dropped: {error}")
 
     def end(self, timeout_s: float) -> list[str]:
         """Wait for all children, kill those who don't end; returns the names of the killed."""

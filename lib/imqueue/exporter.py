@@ -43,6 +43,12 @@ class Source:
             return self.tally.attempted
         return self.due.count(now_ns if self.due_until_ns is None else min(now_ns, self.due_until_ns))
 
+    def settle_rate(self, go_ns: int) -> None:
+        """Of a sum that is over: messages per second over all of it."""
+        elapsed_s = (self.tally.last_settled_ns - go_ns) / 1e9
+        if not self.is_flow and elapsed_s > 0:
+            self.batch_rate_hz = self.tally.popped / elapsed_s
+
     def depth(self) -> int:
         """What the server said last; what the ledgers know where no server can be asked."""
         if self.keeper is not None and self.keeper[DEPTH_AT_NS]:

@@ -242,10 +242,7 @@ class Trial:
 
     def _settle(self) -> None:
         """Let Prometheus read the final counts."""
-        tally = self._source.tally
-        elapsed_s = (tally.last_settled_ns - self._facts.go_ns) / 1e9
-        if not self._source.is_flow and elapsed_s > 0:
-            self._source.batch_rate_hz = tally.popped / elapsed_s
+        self._source.settle_rate(self._facts.go_ns)
         self._exporter.wait_for_scrape(time.monotonic_ns(), 2.0)
 
     def _end(self) -> None:
@@ -256,8 +253,10 @@ class Trial:
         try:
             with self._source.lock:
                 self._source.usage.freeze()
-            killed = self._crew.end(END_MAX_S) if self._steering.crew else []
-            facts.harness_errors += [f"{name} did not end by itself and was killed" for name in killed]
+            if self._steering.crew:
+                killed = self._crew.end(END_MAX_S)
+                facts.harness_errors += [f"{name} did not end by itself and was killed" for name in killed]
+                self._crew.drop_queue(facts, self._server, OPEN_MAX_S)
             facts.state = "failed" if facts.error else "stopped" if self._stopping.is_set() else "done"
             with self._source.lock:
                 record.write(facts, self.folder, self._live, self._source, self._fleet.server("prometheus").url)

@@ -19,7 +19,7 @@ from psycopg.sql import SQL, Identifier
 from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
 
-from imqueue import registry, servers, settings
+from imqueue import client, registry, servers, settings
 from imqueue.backend import Backend, Durability
 from imqueue.servers import Server, ServerMissing
 from imqueue.servers.guard import Guard
@@ -193,3 +193,13 @@ def tables(postgres_server: Server) -> Iterator[Callable[[str], Handles]]:
             handle.close()
     with psycopg.connect(postgres_server.url, autocommit=True) as connection:
         connection.execute(SQL("DROP TABLE IF EXISTS {}").format(Identifier(queue)))
+
+
+@pytest.fixture(scope="module")
+def one_driver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """One driver for all trials of a module, ended after them; its data folder."""
+    with pytest.MonkeyPatch.context() as patch:
+        folder = tmp_path_factory.mktemp("data")
+        patch.setenv("IMQUEUE_DATA", str(folder))
+        yield folder
+        client.end(folder)

@@ -2,53 +2,19 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
-import redis
+from trialing import BRIEF, SMALL, here, queues_left, running, sound
 
 from imqueue import client, notebook, registry, store
-from imqueue.backend import Backend, Durability, Inline
-from imqueue.fleet import why_missing
+from imqueue.backend import Durability, Inline
 from imqueue.ledger import PID, STATE, Page, State
-from imqueue.message import HEADER
-from imqueue.results import Result
-from imqueue.settings import servers_required
 
-SMALL: dict[str, Any] = {"messages": 3_000, "warmup_messages": 100, "progress": False}
-BRIEF: dict[str, Any] = {"rate_hz": 500, "duration_s": 1.5, "warmup_messages": 100, "progress": False}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def data(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """One driver for all trials here, started before and ended after them."""
-    with pytest.MonkeyPatch.context() as patch:
-        folder = tmp_path_factory.mktemp("data")
-        patch.setenv("IMQUEUE_DATA", str(folder))
-        yield folder
-        client.end(folder)
-
-
-def here(backend: str) -> str:
-    """Skips where the backend's server is missing; that is an error under CI."""
-    if reason := why_missing(backend):
-        assert not servers_required(), reason
-        pytest.skip(reason)
-    return backend
-
-
-def sound(result: Result) -> None:
-    info = result.info
-    assert info["error"] is None
-    assert info["audit"]["passed"], info["audit"]
-    assert info["crosscheck"]["agrees"], info["crosscheck"]
-    assert info["audit"]["sum_fits"] or info["audit"]["duplicated"], info["audit"]
+pytestmark = pytest.mark.usefixtures("one_driver")
 
 
 def crowd(backend: str) -> dict[str, Any]:
@@ -170,83 +136,6 @@ def test_a_sum_that_reaches_its_time_cap_tells_its_rate() -> None:
     assert 0 < counts["popped"] == counts["pushed"] < 10**8
 
 
-@pytest.fixture
-def server(data: Path) -> Iterator[redis.Redis]:
-    """The Redis that trials of redis_list use, by the client library's own means."""
-    with redis.Redis.from_url(notebook.server_url(here("redis_list"))) as connected:
-        yield connected
-
-
-def running(backend: str = "redis_list", **workload: Any) -> notebook.Trial:
-    trial = notebook.start(here(backend), rate_hz=500, warmup_messages=100, **workload)
-    while trial.state in notebook.BEFORE_LOAD:
-        time.sleep(0.02)
-    return trial
-
-
-def test_foreign_messages_in_the_queue_are_counted_and_fail_the_trial(server: redis.Redis) -> None:
-    trial = running(duration_s=3)
-    server.rpush(trial.status()["queue"], b"hello", b"x" * 32)
-    audit = trial.wait(progress=False).info["audit"]
-
-    assert (audit["unexpected"], audit["corrupted"]) == (1, 1)
-    assert not audit["passed"]
-
-
-@pytest.mark.parametrize("backend", ["beanstalkd", "bullmq", "mysql", "nats", "postgres_lease", "rabbitmq", "rsmq"])
-def test_foreign_messages_are_counted_whatever_carries_them(backend: str) -> None:
-    trial = running(backend, duration_s=1.5)
-    status = trial.status()
-    stranger = handle_on(backend, status["queue"], Durability(status["durability"]))
-    with stranger:
-        stranger.put([b"hello", b"x" * 32])
-    audit = trial.wait(progress=False).info["audit"]
-
-    assert (audit["unexpected"], audit["corrupted"]) == (1, 1)
-    assert audit["received"] == audit["attempted"]
-
-
-def handle_on(backend: str, queue: str, durability: Durability) -> Backend:
-    loaded = registry.load(backend)
-    assert issubclass(loaded, Backend)
-    return loaded(notebook.server_url(backend), queue, durability=durability, batch=10)
-
-
-def test_a_message_that_somebody_takes_away_is_lost_by_name(server: redis.Redis) -> None:
-    trial = running(duration_s=3, work_s=0.005, batch=1)
-    time.sleep(1)
-    taken = server.lpop(trial.status()["queue"], 2)
-    assert isinstance(taken, list)
-    audit = trial.wait(progress=False).info["audit"]
-
-    assert audit["lost"] == 2
-    assert audit["examples"]["lost"] == [HEADER.unpack(body)[1] for body in taken if isinstance(body, bytes)]
-
-
-def test_a_server_that_dies_ends_the_trial_with_the_reason_and_the_next_one_runs() -> None:
-    trial = running(duration_s=30)
-    servers = client.connect().ask("GET", "/status")["servers"]
-    for pid in [pid for server in servers if server["kind"] == "redis" for pid in server["pids"]]:
-        os.kill(pid, signal.SIGKILL)
-    result = trial.wait(progress=False)
-
-    assert result.info["state"] == "failed"
-    assert result.info["error"].startswith("the server (redis) ended during the trial")
-    assert result.stamps[0]["stamp"] == "invalid"
-    assert result.info["audit"]["lost"] == 0, "what a dead server still holds is undelivered, not lost"
-    sound(notebook.run("redis_list", **SMALL))
-
-
-def test_a_worker_that_is_killed_makes_the_trial_invalid() -> None:
-    trial = running(duration_s=30)
-    page = Page(Path(trial.status()["folder"]) / "live" / "ledger", "worker-0")
-    os.kill(page[PID], signal.SIGKILL)
-    result = trial.wait(progress=False)
-
-    assert result.info["state"] == "failed"
-    assert "died unasked" in result.stamps[0]["reason"]
-
-
 def test_the_node_child_of_a_worker_is_counted_with_it_and_judged() -> None:
     trial = running("bullmq", duration_s=2)
     page = Page(Path(trial.status()["folder"]) / "live" / "ledger", "worker-0")
@@ -268,7 +157,7 @@ def test_what_a_loop_used_is_known_after_its_end() -> None:
     assert ("client-bound" in told) == (cores > 0.85)
 
 
-def test_the_ledger_is_kept_and_tells_the_same(data: Path) -> None:
+def test_the_ledger_is_kept_and_tells_the_same(one_driver: Path) -> None:
     result = notebook.run(here("redis_list"), **SMALL)
     ledger = Path(result.folder) / "ledger"
     rows = store.read_ledger(ledger / "worker-0.rows.parquet")
@@ -279,6 +168,6 @@ def test_the_ledger_is_kept_and_tells_the_same(data: Path) -> None:
     assert not (Path(result.folder) / "live").exists()
 
 
-def test_each_queue_is_dropped_at_the_end(server: redis.Redis) -> None:
+def test_each_queue_is_dropped_at_the_end() -> None:
     notebook.run("redis_list", **SMALL)
-    assert server.keys("imq_*") == []
+    assert queues_left() == []

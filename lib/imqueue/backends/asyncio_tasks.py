@@ -1,8 +1,8 @@
 """The simple sum as async code: a task for each message on one event loop.
 
 Tried, messages/s at batch 1 / 100 / 1000 (no harness): a TaskGroup for each batch (this) 100k / 320k / 260k; `gather`
-80k / 250k / 220k, which leaves the others running when one fails. One task behind an asyncio.Queue 1.3M to 1.4M, but that
-is a queue and not a task for each.
+80k / 250k / 220k, which leaves the others running when one fails. One task behind an asyncio.Queue 1.3M to 1.4M, but
+that is a queue and not a task for each.
 """
 
 from __future__ import annotations
