@@ -44,9 +44,22 @@ def processes(server: _private.Private) -> list[psutil.Process]:
     return [*roots, *(child for root in roots for child in root.children(recursive=True))]
 
 
+def existing(pids: list[int]) -> list[psutil.Process]:
+    """Those of them that are still there."""
+    found: list[psutil.Process] = []
+    for pid in pids:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            found.append(psutil.Process(pid))
+    return found
+
+
 def listening(family: list[psutil.Process]) -> list[tuple[str, int]]:
-    sockets = [each for process in family for each in process.net_connections("tcp")]
-    return [(each.laddr.ip, each.laddr.port) for each in sockets if each.status == psutil.CONN_LISTEN]
+    found: list[tuple[str, int]] = []
+    for process in family:
+        with contextlib.suppress(psutil.NoSuchProcess):  # a server's own children come and go
+            sockets = [each.laddr for each in process.net_connections("tcp") if each.status == psutil.CONN_LISTEN]
+            found += [(each.ip, each.port) for each in sockets]
+    return found
 
 
 def is_gone(pid: int) -> bool:

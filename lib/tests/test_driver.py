@@ -16,6 +16,7 @@ from typing import Any
 import psutil
 import pytest
 import requests
+from serving import listening
 
 from imqueue import client, notebook, settings
 from imqueue.client import Busy, Driver, DriverError
@@ -101,14 +102,9 @@ def test_without_the_token_nothing_is_told(driver: Driver, path: str, header: di
 
 def test_it_listens_on_loopback_only(driver: Driver) -> None:
     wait_until(lambda: driver.ask("GET", "/status")["servers"])
-    listening = [
-        connection.laddr.ip
-        for process in family(driver.pid)
-        for connection in process.net_connections("inet")
-        if connection.status == psutil.CONN_LISTEN
-    ]
-    assert len(listening) >= 2
-    assert set(listening) <= {"127.0.0.1", "::1"}
+    addresses = [ip for ip, _ in listening(family(driver.pid))]
+    assert len(addresses) >= 2
+    assert set(addresses) <= {"127.0.0.1", "::1"}
 
 
 def test_a_second_trial_is_refused_with_the_first_ones_name(running: Trial) -> None:

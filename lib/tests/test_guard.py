@@ -14,7 +14,7 @@ from typing import Any
 
 import psutil
 import pytest
-from serving import is_taken, place, wait_until
+from serving import existing, is_taken, place, wait_until
 
 from imqueue import servers, settings
 from imqueue.servers._machine import slay
@@ -24,7 +24,7 @@ VANISH_S = 3.0
 """The promise. A machine that is busy with other tests is not given more."""
 
 OWNER = """
-import json, os, subprocess, sys, time
+import contextlib, json, os, subprocess, sys, time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 import psutil
@@ -47,8 +47,11 @@ for each in made:
 spared = subprocess.Popen(["sleep", "1000"], start_new_session=True)
 guard.watch(spared.pid)
 guard.forget(spared.pid)
-ports = [c.laddr.port for p in pids for c in psutil.Process(p).net_connections("tcp") if c.status == "LISTEN"]
-names = sorted({psutil.Process(pid).name() for pid in pids})
+ports, names = [], []
+for pid in pids:
+    with contextlib.suppress(psutil.NoSuchProcess):  # a server's own children come and go
+        names.append(psutil.Process(pid).name())
+        ports += [c.laddr.port for c in psutil.Process(pid).net_connections("tcp") if c.status == "LISTEN"]
 print(json.dumps({"pids": pids, "ports": ports, "names": names, "spared": spared.pid}), flush=True)
 EXTRA
 time.sleep(1000)
@@ -73,7 +76,7 @@ def own(folder: Path) -> Iterator[Callable[..., tuple[subprocess.Popen[str], dic
         started.append(owner)
         assert owner.stdout is not None
         told = json.loads(owner.stdout.readline())
-        family.extend(psutil.Process(pid) for pid in [*told["pids"], told["spared"]])
+        family.extend(existing([*told["pids"], told["spared"]]))
         return owner, told
 
     yield start
@@ -92,7 +95,7 @@ def test_all_servers_and_grandchildren_vanish_with_a_killed_owner(
         assert not any(reasons.values()), reasons
     here = [kind for kind, reason in reasons.items() if reason is None]
     owner, told = own(*here)
-    family = [psutil.Process(pid) for pid in told["pids"]]
+    family = existing(told["pids"])
     assert len(told["ports"]) >= len(here)
     if "rabbitmq" in here:
         assert {"beam.smp", "epmd"} <= set(told["names"])
@@ -110,7 +113,7 @@ def test_what_was_forgotten_lives_on(
 ) -> None:
     owner, told = own()
     owner.kill()
-    assert left_after(VANISH_S, [psutil.Process(pid) for pid in told["pids"]]) == []
+    assert left_after(VANISH_S, existing(told["pids"])) == []
     assert alive(psutil.Process(told["spared"]))
 
 
@@ -120,7 +123,7 @@ def test_an_owner_that_ends_in_any_other_way_takes_all_with_it_too(
 ) -> None:
     owner, told = own(extra="sys.stderr.close()")
     owner.send_signal(how)
-    assert left_after(VANISH_S, [psutil.Process(pid) for pid in told["pids"]]) == []
+    assert left_after(VANISH_S, existing(told["pids"])) == []
 
 
 def test_a_forked_child_that_holds_the_pipe_does_not_delay_the_end(
@@ -132,7 +135,7 @@ def test_a_forked_child_that_holds_the_pipe_does_not_delay_the_end(
     child = psutil.Process(int(owner.stdout.readline()))
     owner.kill()
     try:
-        assert left_after(VANISH_S, [psutil.Process(pid) for pid in told["pids"]]) == []
+        assert left_after(VANISH_S, existing(told["pids"])) == []
         assert alive(child)
     finally:
         child.kill()
