@@ -22,6 +22,7 @@ from imqueue import client, notebook, settings
 from imqueue.client import Busy, Driver, DriverError
 from imqueue.locks import FileLock, Taken
 from imqueue.notebook import Trial
+from imqueue.servers import guard
 from imqueue.workload import BadInput
 
 LONG = {"rate_hz": 200, "duration_s": 60, "warmup_messages": 10}
@@ -78,7 +79,7 @@ def family(pid: int) -> list[psutil.Process]:
 
 
 def alive(processes: list[psutil.Process]) -> list[str]:
-    return [each.name() for each in processes if each.is_running() and each.status() != psutil.STATUS_ZOMBIE]
+    return [str(each) for each in processes if guard.alive(each)]
 
 
 def test_a_second_connect_finds_the_first_driver(driver: Driver) -> None:
