@@ -72,10 +72,10 @@ class Row:
     def _rate_hz(self, shape: str) -> Spread | None:
         return Spread.of(each.rate_hz for each in self.results if each.shape == shape and each.passed)
 
-    def latency_s(self, percentile: str) -> Spread | None:
-        """From due, of the flows that passed and kept up; e.g. `p99_s`."""
+    def latency_s(self, percentile: str, kind: str = "due") -> Spread | None:
+        """From due or from sent, of the flows that passed and kept up; e.g. `p99_s`."""
         flows = [each for each in self.results if each.shape == "flow" and each.kept_up]
-        return Spread.of(each.info["latency"]["due"][percentile] for each in flows)
+        return Spread.of(each.info["latency"][kind][percentile] for each in flows)
 
     @property
     def audit(self) -> str:

@@ -40,6 +40,7 @@ class Facts:
     server_settings: dict[str, str] = field(default_factory=dict)
     cpu_s: dict[str, float] = field(default_factory=dict)
     memory_bytes: dict[str, int] = field(default_factory=dict)
+    window_s: float = 0.0
     client_cores: dict[str, float] = field(default_factory=dict)
     machine_cores: tuple[float, ...] = ()
 
@@ -80,6 +81,7 @@ class Facts:
             "times": self.times,
             "cpu_s": self.cpu_s,
             "client_cores": {name: round(cores, 3) for name, cores in self.client_cores.items()},
+            "machine_cores": [round(cores, 3) for cores in self.machine_cores],
             "memory_bytes": self.memory_bytes,
             "server_settings": self.server_settings,
         }
@@ -104,6 +106,7 @@ class Window:
     def to(self, later: Window, facts: Facts) -> None:
         """Write the differences into `facts`."""
         took_s = max(later.at_s - self.at_s, 1e-9)
+        facts.window_s = took_s
         facts.cpu_s = {role: round(s - self.roles_s.get(role, 0.0), 3) for role, s in later.roles_s.items()}
         facts.client_cores = {
             name: (used_s - self.children_s.get(name, 0.0)) / took_s for name, used_s in later.children_s.items()

@@ -164,6 +164,7 @@ def _stamp_facts(facts: Facts, source: Source, figures: dict[str, Any], disagree
         late=counts["late"],
         due=counts["due"],
         settled_in_window=counts["settled_in_window"],
+        window_s=facts.window_s,
         client_cores=facts.client_cores,
         machine_cores=facts.machine_cores,
         errors=tuple([facts.error] if facts.error else facts.harness_errors),

@@ -1,4 +1,4 @@
-"""Which backends there are: the files in ``backends/``. Nothing is registered anywhere else."""
+"""Which backends there are: the files in ``backends/`` and in the reader's own folder, and nothing else."""
 
 from __future__ import annotations
 
@@ -9,22 +9,32 @@ import re
 from pathlib import Path
 
 from imqueue.backend import Backend, BackendError, Declares, Inline
+from imqueue.backends import folders
 from imqueue.words import SETTLES
-from imqueue.workload import choose
+from imqueue.workload import BadInput, choose
 
 Loaded = type[Backend] | type[Inline]
 
 
 def names() -> list[str]:
-    """All backends, whether or not their package and server are here."""
-    folder = Path(__file__).parent / "backends"
-    return sorted(path.stem for path in folder.glob("*.py") if not path.stem.startswith("_"))
+    """All backends, whether or not their package and server are here.
+
+    Raises `BadInput` where `IMQUEUE_BACKENDS` names no folder, or one with a file that is named like one of the lib's.
+    """
+    found: dict[str, Path] = {}
+    for folder in folders():
+        if not folder.is_dir():
+            raise BadInput(f"IMQUEUE_BACKENDS is {str(folder)!r}; allowed: a folder that exists")
+        for path in sorted(folder.glob("*.py")):
+            if found.setdefault(path.stem, path) != path:
+                raise BadInput(f"{path} is named like a file of imqueue itself; allowed: any other name")
+    return sorted(name for name in found if not name.startswith("_"))
 
 
 def load(name: str) -> Loaded:
-    """The one class that ``backends/<name>.py`` defines; imports no other backend.
+    """The one class that ``<name>.py`` defines; imports no other backend.
 
-    Raises `BadInput` for an unknown name, `BackendError` where the client package is absent or broken.
+    Raises `BadInput` for an unknown name, `BackendError` where the client package is absent or the file is broken.
     """
     choose("backend", name, names())
     try:
@@ -34,6 +44,8 @@ def load(name: str) -> Loaded:
         raise BackendError(
             f"{name} needs {needed}, which cannot be imported ({error}); `make env` installs it"
         ) from error
+    except Exception as error:  # somebody is still writing it
+        raise BackendError(f"{name}.py cannot be imported: {error!r}") from error
     found: list[Loaded] = [
         each
         for each in vars(module).values()
@@ -43,7 +55,7 @@ def load(name: str) -> Loaded:
         and each.__module__ == module.__name__
     ]
     if len(found) != 1:
-        raise BackendError(f"backends/{name}.py must define one backend, it defines {len(found)}")
+        raise BackendError(f"{name}.py must define one backend, it defines {len(found)}")
     return found[0]
 
 

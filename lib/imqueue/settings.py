@@ -14,6 +14,12 @@ def data_dir() -> Path:
     return checkout / "data" if (checkout / "notebooks").is_dir() else Path.cwd() / "data"
 
 
+def backends_dir() -> Path | None:
+    """`IMQUEUE_BACKENDS`: a folder of backends of the reader's own, beside those of the lib; None: there is none."""
+    named = os.environ.get("IMQUEUE_BACKENDS")
+    return Path(named).resolve() if named else None
+
+
 def server_url(kind: str) -> str | None:
     """The address of a server of the reader's own: `IMQUEUE_<KIND>_URL`, e.g. `IMQUEUE_REDIS_URL`."""
     return os.environ.get(f"IMQUEUE_{kind.upper()}_URL") or None

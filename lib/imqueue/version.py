@@ -7,11 +7,17 @@ from pathlib import Path
 
 from imqueue import settings
 
+_OURS = Path(__file__).parent
+
 
 def fingerprint() -> str:
-    """Changes when a source file of imqueue is added, removed or written, and with the addresses of servers."""
+    """Changes when a source file is added, removed or written, and with the addresses of servers.
+
+    Source files are those of imqueue and those in the folder of the reader's own backends.
+    """
     digest = hashlib.sha256(repr(settings.server_urls()).encode())
-    for path in sorted(Path(__file__).parent.rglob("*.py")):
+    own = settings.backends_dir()
+    for path in sorted([*_OURS.rglob("*.py"), *(own.glob("*.py") if own else ())]):
         stat = path.stat()
         digest.update(f"{path} {stat.st_mtime_ns} {stat.st_size}\n".encode())
     return digest.hexdigest()[:16]

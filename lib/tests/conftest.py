@@ -15,6 +15,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from lying import LIARS
 from psycopg.sql import SQL, Identifier
 from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
@@ -203,3 +204,18 @@ def one_driver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         patch.setenv("IMQUEUE_DATA", str(folder))
         yield folder
         client.end(folder)
+
+
+@pytest.fixture(scope="session")
+def _liars_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    folder = tmp_path_factory.mktemp("liars")
+    yield folder
+    client.end(folder)
+
+
+@pytest.fixture
+def liars_data(_liars_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The data folder of a driver that knows the liars; one for all their trials."""
+    monkeypatch.setenv("IMQUEUE_DATA", str(_liars_folder))
+    monkeypatch.setenv("IMQUEUE_BACKENDS", str(LIARS))
+    return _liars_folder

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import itertools
-from collections import Counter
 from typing import Any
 
 import numpy as np
 import pytest
 from histories import DONE, PENDING, REJECTED, TRIAL, UNCERTAIN, Worker, gets, puts
-from hypothesis import given
-from hypothesis import strategies as st
 
 from imqueue.audit import Audit, audit
-from imqueue.ledger import Outcome
 from imqueue.message import CORRUPTED, FOREIGN
 
 
@@ -124,50 +119,3 @@ def test_latencies_count_from_due_and_from_sent() -> None:
     _, latencies = audit({"p": puts(([1, 2], DONE))}, {"w": gets([1, 2])}, trial=TRIAL, fifo=True)
     assert (latencies.due.n, latencies.due.max_ns) == (2, 400)
     assert (latencies.sent.n, latencies.sent.max_ns) == (2, 100)
-
-
-History = tuple[list[tuple[int, Outcome]], list[list[int]]]
-
-
-@st.composite
-def histories(draw: st.DrawFn) -> History:
-    """(integer, outcome) of each put of two producers, and what each of two workers received, in order."""
-    n = draw(st.integers(1, 30))
-    outcomes = [(k, draw(st.sampled_from([DONE, REJECTED, UNCERTAIN]))) for k in range(1, n + 1)]
-    deliveries = st.lists(st.integers(1, n + 3), max_size=40)
-    return outcomes, [draw(deliveries), draw(deliveries)]
-
-
-@given(histories())
-def test_the_audit_agrees_with_a_slow_and_obvious_one(
-    history: History,
-) -> None:
-    outcomes, received = history
-    producers = [puts(*[([k], outcome) for k, outcome in outcomes if k % 2 == side]) for side in (0, 1)]
-    workers = [gets(*[[k] for k in each], start_ns=1000 + side) for side, each in enumerate(received)]
-    told = verdict(producers, workers)
-
-    outcome_of = dict(outcomes)
-    known = [[k for k in each if outcome_of.get(k) in (DONE, UNCERTAIN)] for each in received]
-    counts = Counter(itertools.chain(*known))
-    assert told.lost == sum(outcome == DONE and k not in counts for k, outcome in outcomes)
-    assert told.duplicated == sum(counts.values()) - len(counts)
-    assert told.recovered == sum(outcome == UNCERTAIN and k in counts for k, outcome in outcomes)
-    assert told.unexpected == sum(map(len, received)) - sum(counts.values())
-    assert told.sum_received == sum(k * times for k, times in counts.items())
-    assert told.reordered == _reordered(received, set(counts))
-
-
-def _reordered(received: list[list[int]], known: set[int]) -> int:
-    """By the definition: walk all deliveries in the order of their times."""
-    steps = [(1000 + side + 10 * index, side, k) for side, each in enumerate(received) for index, k in enumerate(each)]
-    delivered: set[int] = set()
-    highest = {(side, parity): 0 for side in (0, 1) for parity in (0, 1)}
-    found = 0
-    for _, side, k in sorted(steps):
-        if k not in known or k in delivered:
-            continue
-        delivered.add(k)
-        found += k < highest[side, k % 2]
-        highest[side, k % 2] = max(highest[side, k % 2], k)
-    return found

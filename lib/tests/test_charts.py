@@ -82,8 +82,17 @@ def test_the_spectrum_ends_where_ten_messages_are_left() -> None:
 
 def test_a_title_is_made_of_computed_values(flow: Result) -> None:
     assert "popped 1,000 messages/s over 4 s" in charts.throughput(flow).alt
-    assert "99 % within 2 ms of being due" in charts.latency(flow).alt
+    assert "99 % within 2 ms of being due, within 2 ms of being sent" in charts.latency(flow).alt
     assert "at most 3 messages" in charts.depth(flow).alt
+
+
+@pytest.mark.parametrize("chart", [charts.latency, charts.latency_over_time])
+def test_latency_stands_from_due_and_from_sent_side_by_side(flow: Result, chart: object) -> None:
+    ax = Figure().add_subplot()
+    chart(flow, ax=ax)  # type: ignore[operator]
+    labels = " ".join(ax.get_legend_handles_labels()[1])
+    assert "from due" in labels
+    assert "from sent" in labels
 
 
 @pytest.mark.parametrize("chart", OF_ONE_TRIAL)

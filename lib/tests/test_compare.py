@@ -6,8 +6,10 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from made import make_trial
+from matplotlib.figure import Figure
 
 from imqueue import charts, compare
 from imqueue.compare import Comparison, Group, Spread
@@ -141,6 +143,16 @@ def test_without_a_report_all_trials_on_disk_are_read(tmp_path: Path, monkeypatc
 def test_what_is_no_report_is_refused_by_name(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="nowhere"):
         compare.read(tmp_path / "nowhere")
+
+
+def test_p99_from_sent_stands_beside_p99_from_due(tmp_path: Path) -> None:
+    figures = {"n": 4_000, "p50_s": 0.002, "p90_s": 0.3, "p99_s": 0.4, "p999_s": None}
+    latency = {"due": figures, "sent": {**figures, "p99_s": 0.007}}
+    comparison = Comparison([Result(make_trial(tmp_path, latency=latency))])
+    ax = Figure().add_subplot()
+    charts.flow_latencies(comparison, ax=ax)
+    drawn = [np.ravel(line.get_xdata()).tolist() for line in ax.lines]
+    assert [ms for points in drawn if len(points) == 1 for ms in points] == pytest.approx([2.0, 400.0, 7.0])
 
 
 @pytest.mark.parametrize("chart", SIDE_BY_SIDE)

@@ -11,10 +11,12 @@ import pytest
 import imqueue
 from imqueue import notebook, registry
 from imqueue.backend import Backend, BackendError, Inline
+from imqueue.version import fingerprint
 from imqueue.workload import BadInput
 
 
-def test_names_are_the_files_of_the_folder() -> None:
+def test_names_are_the_files_of_the_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("IMQUEUE_BACKENDS", raising=False)
     folder = Path(registry.__file__).parent / "backends"
 
     assert registry.names() == sorted(path.stem for path in folder.glob("[!_]*.py"))
@@ -59,3 +61,51 @@ def test_a_package_is_named_as_it_is_installed_with_the_versions_that_will_do() 
     assert re.fullmatch(r"nats-py[<>=,.\d]{6,}", registry.requirement("nats"))
     assert re.fullmatch(r"PyMySQL[<>=,.\d]{6,}", registry.requirement("pymysql"))
     assert registry.requirement("cheese") == "a package that brings 'cheese'"
+
+
+@pytest.fixture
+def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of backends of one's own, with one that stands on a helper beside it."""
+    (tmp_path / "_spool_parts.py").write_text("from imqueue.backends.memory import Memory\n")
+    text = "from imqueue.backends._spool_parts import Memory\n\n\nclass Spool(Memory):\n    pass\n"
+    (tmp_path / "spool.py").write_text(text)
+    monkeypatch.setenv("IMQUEUE_BACKENDS", str(tmp_path))
+    return tmp_path
+
+
+def test_a_backend_of_ones_own_stands_beside_those_of_the_lib(own: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert {"spool", "memory"} <= set(registry.names())
+    assert registry.load("spool").declares.in_process
+
+    monkeypatch.delenv("IMQUEUE_BACKENDS")
+    with pytest.raises(BadInput, match="unknown backend 'spool'"):
+        registry.load("spool")
+
+
+@pytest.mark.parametrize("name", ["memory", "_redis"])
+def test_one_that_would_hide_a_file_of_the_lib_is_refused_by_name(own: Path, name: str) -> None:
+    (own / f"{name}.py").write_text("")
+    with pytest.raises(BadInput, match=rf"/{name}\.py is named like a file of imqueue itself"):
+        registry.names()
+
+
+def test_a_folder_that_is_not_there_is_refused_by_name(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("IMQUEUE_BACKENDS", str(tmp_path / "none"))
+    with pytest.raises(BadInput, match=r"IMQUEUE_BACKENDS is '.*/none'; allowed: a folder that exists"):
+        registry.names()
+
+
+def test_a_file_that_is_half_written_disables_one_backend_with_a_reason(own: Path) -> None:
+    (own / "draft.py").write_text("class Draft(:\n")
+    with pytest.raises(BackendError, match=r"draft\.py cannot be imported: SyntaxError"):
+        registry.load("draft")
+    assert registry.load("memory")
+
+
+def test_a_driver_that_knows_older_files_of_ones_own_is_told_apart(own: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with_spool = fingerprint()
+    (own / "spool.py").write_text((own / "spool.py").read_text() + "\n")
+    edited = fingerprint()
+    monkeypatch.delenv("IMQUEUE_BACKENDS")
+
+    assert len({with_spool, edited, fingerprint()}) == 3

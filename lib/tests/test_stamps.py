@@ -14,6 +14,7 @@ FINE: dict[str, Any] = {
     "late": 100,
     "due": 10_000,
     "settled_in_window": 9_800,
+    "window_s": 10.0,
     "client_cores": {"producer-0": 0.85, "worker-0": 0.2},
     "machine_cores": (0.9, 0.99),
     "errors": (),
@@ -44,6 +45,11 @@ def test_beyond_a_bound_the_stamp_names_the_number(changes: dict[str, Any], stam
     ((fallen, reason),) = stamps(**changes)
     assert fallen == stamp
     assert says in reason
+
+
+@pytest.mark.parametrize(("window_s", "n"), [(0.0, 0), (0.02, 0), (0.06, 0), (0.2, 2)])
+def test_a_window_too_short_to_tell_a_share_bears_no_stamp_for_it(window_s: float, n: int) -> None:
+    assert len(stamps(window_s=window_s, client_cores={"producer-0": 1.0}, machine_cores=(1.0, 1.0))) == n
 
 
 def test_a_sum_is_neither_late_nor_overloaded() -> None:

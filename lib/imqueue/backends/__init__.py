@@ -1,11 +1,27 @@
-"""One file for each backend. Called, it is `imqueue.notebook.backends`, whose name it takes in `imqueue`."""
+"""One file for each backend, in this folder and in the one that `IMQUEUE_BACKENDS` names.
+
+Called, it is `imqueue.notebook.backends`, whose name it takes in `imqueue`.
+"""
 
 from __future__ import annotations
 
 import importlib
 import sys
+from pathlib import Path
 from types import ModuleType
 from typing import Any
+
+from imqueue import settings
+
+_OURS = Path(__file__).parent
+
+
+def folders() -> list[Path]:
+    """Where the files of backends lie. Each of them can be imported as `imqueue.backends.<name>`."""
+    own = settings.backends_dir()
+    found = [_OURS] if own is None else [_OURS, own]
+    __path__[:] = map(str, found)
+    return found
 
 
 class _Package(ModuleType):
@@ -16,3 +32,4 @@ class _Package(ModuleType):
 
 
 sys.modules[__name__].__class__ = _Package
+folders()  # the forkserver imports backends by their modules' names and asks nobody for the folders

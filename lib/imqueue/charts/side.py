@@ -38,7 +38,7 @@ def sum_rates(comparison: Comparison, ax: Axes | None = None) -> Chart:
 
 
 def flow_latencies(comparison: Comparison, ax: Axes | None = None) -> Chart:
-    """Median and p99 from due of the flows that kept up, group by group."""
+    """Median and p99 from due, and p99 from sent, of the flows that kept up, group by group."""
 
     def draw(row: Row, y: float, axis: Axes) -> None:
         half, most = row.latency_s("p50_s"), row.latency_s("p99_s")
@@ -47,15 +47,19 @@ def flow_latencies(comparison: Comparison, ax: Axes | None = None) -> Chart:
         _dot(axis, y, row, half, filled=False, scale=1e3)
         note = _stamped(f"{rounded(most.median * 1e3)} ms", row, "flow") if most else _stamped("no figure", row, "flow")
         _dot(axis, y, row, most, note=note, scale=1e3)
+        if sent := row.latency_s("p99_s", "sent"):
+            axis.plot([sent.median * 1e3], [y], marker="|", markersize=17, markeredgewidth=2, color=GREY)
 
     ax = _rows(comparison, ax, draw)
-    ax.set_xlabel("latency from due, ms (log scale): hollow is p50, filled is p99")
+    ax.set_xlabel("latency, ms (log scale): from due, hollow is p50 and filled p99; the grey line is p99 from sent")
     known = [spread.median for row in comparison.rows if (spread := row.latency_s("p99_s"))]
     title = "No flow kept up for long enough to tell a p99"
     if known:
         title = f"p99 from due was {rounded(min(known) * 1e3)} to {rounded(max(known) * 1e3)} ms"
     missing = [row.backend for row in comparison.rows if row.latency_s("p50_s") is None]
     caption = "Groups promise different things: compare within a group only. " + _repeats(comparison)
+    caption += " The further p99 from due lies right of the grey line, the more would have been hidden from a load "
+    caption += "that waits for its backend."
     if missing:
         caption += f" Not shown, having no flow that passed and kept up: {enumeration(missing)}."
     return _closed(ax, title, _told(comparison, lambda row: row.latency_s("p99_s"), "ms p99", 1e3), caption)

@@ -79,11 +79,11 @@ def latency_over_time(source: Source, ax: Axes | None = None) -> Chart:
     log_milliseconds(ax)
     mark(ax, view)
     _over_time(ax, view, "latency, ms", zero=False)
-    worst = found["due", 0.99]
-    if not len(worst.upper_s):
-        title = f"{view.backend}: too few messages between samples to tell a p99 over time"
-    else:
-        title = f"{view.backend}: p99 from due stayed under {milliseconds(worst.upper_s.max())}"
+    due, sent = (found[kind, 0.99].upper_s for kind in HISTOGRAMS)
+    title = f"{view.backend}: too few messages between samples to tell a p99 over time"
+    if len(due) and len(sent):
+        title = f"{view.backend}: p99 stayed under {milliseconds(due.max())} from due"
+        title += f", under {milliseconds(sent.max())} from sent"
     alt = "Median and p99 latency over time, from due and from sent, on a log scale."
     widest = max((float((each.end_s - each.start_s).max()) for each in found.values() if len(each.end_s)), default=0)
     caption = "Bands are Prometheus' buckets: the percentile lies somewhere in the band. "
@@ -109,11 +109,13 @@ def latency(source: Result, ax: Axes | None = None) -> Chart:
     ax.set_xticks([], minor=True)
     ax.set_xlabel("share of messages handled within")
     legend(ax)
-    due = figures.get("due") or {}
-    title = f"{view.backend}: 99 % within {milliseconds(due.get('p99_s'))} of being due; "
-    title += f"the slowest took {milliseconds(due.get('max_s'))}"
-    alt = f"Percentiles of latency on log scales; half within {milliseconds(due.get('p50_s'))}."
-    caption = "Exact, from the ledger. From due counts a producer's waiting too; from sent leaves it out. "
+    due, sent = figures.get("due") or {}, figures.get("sent") or {}
+    title = f"{view.backend}: 99 % within {milliseconds(due.get('p99_s'))} of being due, "
+    title += f"within {milliseconds(sent.get('p99_s'))} of being sent"
+    alt = f"Percentiles of latency on log scales; half within {milliseconds(due.get('p50_s'))} of being due, "
+    alt += f"the slowest after {milliseconds(due.get('max_s'))}."
+    caption = "Exact, from the ledger. From due counts a message's wait for its put too; from sent, which is all that "
+    caption += "a load that waits for its backend could tell, leaves it out. "
     return _finish(ax, view, title, alt, caption + "Each line ends where fewer than ten messages are left.")
 
 
