@@ -1,6 +1,7 @@
 # What you can have here. Each target does the set-up that it needs; nothing is done twice.
 PROFILE ?= quick
 BACKENDS ?=
+REFERENCE ?=
 
 BIN := .venv/bin
 ifeq ($(CONDA_DEFAULT_ENV),im-queue)
@@ -15,8 +16,8 @@ IMQUEUE := $(BIN)/python -m imqueue
 help:
 	awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-9s %s\n", $$1, $$2}' Makefile
 
-report: env servers node  ## data/report/index.html: every backend compared on this machine (PROFILE=quick|full, BACKENDS=a,b)
-	$(IMQUEUE) report --profile '$(PROFILE)' --backends '$(BACKENDS)'
+report: env servers node  ## data/report/index.html: every backend compared on this machine (PROFILE=quick|full, BACKENDS=a,b, REFERENCE=a)
+	$(IMQUEUE) report --profile '$(PROFILE)' --backends '$(BACKENDS)' --reference '$(REFERENCE)'
 
 lab: env servers node  ## JupyterLab on the notebooks, on this machine only, with a token
 	$(BIN)/python -m jupyterlab notebooks --ServerApp.ip=127.0.0.1 $(if $(filter 0,$(shell id -u)),--allow-root)

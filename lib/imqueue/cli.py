@@ -46,6 +46,7 @@ def _run(arguments: list[str]) -> int:
     report = commands.add_parser("report", help="compare all backends: data/report/index.html")
     report.add_argument("--profile", default="quick", help="quick (default) or full")
     report.add_argument("--backends", default="", help="a,b,c; all (default): whatever is here")
+    report.add_argument("--reference", default="", help="what the others are set against: a,b; else the first by name")
     run = commands.add_parser("run", help="one trial: imqueue run redis_list rate_hz=2000 duration_s=10")
     run.add_argument("backend")
     run.add_argument("parameters", nargs="*", metavar="name=value", help="fields of imqueue.Workload")
@@ -70,7 +71,7 @@ def _checked(arguments: list[str], known: list[str]) -> list[str]:
 def _report(chosen: argparse.Namespace) -> int:
     from imqueue import report
 
-    return report.report(chosen.profile, chosen.backends)
+    return report.report(chosen.profile, chosen.backends, reference=chosen.reference)
 
 
 def _run_trial(chosen: argparse.Namespace) -> int:

@@ -49,14 +49,69 @@ def test_one_trial_each_is_no_ranking_and_says_so(tmp_path: Path) -> None:
     assert "without a ranking" in charts.sum_rates(comparison).caption
 
 
-def test_repeats_give_the_median_and_the_range_in_order_of_the_median(tmp_path: Path) -> None:
-    slow = [trial(tmp_path, "a_slow", rate_hz=rate_hz) for rate_hz in (10.0, 30.0, 20.0)]
-    fast = [trial(tmp_path, "b_fast", rate_hz=rate_hz) for rate_hz in (50.0, 40.0, 60.0)]
+def repeated(folder: Path, backend: str, *rates_hz: float, **changes: Any) -> list[Result]:
+    return [trial(folder, backend, rate_hz=rate_hz, sampled=False, **changes) for rate_hz in rates_hz]
+
+
+def test_repeats_give_the_median_and_the_range(tmp_path: Path) -> None:
+    (row,) = (comparison := Comparison(repeated(tmp_path, "redis_list", 10.0, 30.0, 20.0))).rows
+    assert row.sum_hz == Spread(20.0, 10.0, 30.0, 3)
+    assert "20 (10 to 30)" in comparison.headline
+
+
+def test_where_intervals_separate_the_faster_comes_first(tmp_path: Path) -> None:
+    slow = repeated(tmp_path, "a_slow", 10.0, 12.0, 11.0, 13.0)
+    fast = repeated(tmp_path, "b_fast", 50.0, 52.0, 51.0, 53.0)
     comparison = Comparison([*slow, *fast])
     assert [row.backend for row in comparison.rows] == ["b_fast", "a_slow"]
-    assert comparison.rows[1].sum_hz == Spread(20.0, 10.0, 30.0, 3)
-    assert "20 (10 to 30)" in comparison.headline
-    assert "b_fast 50 (40 to 60)/s, a_slow" in comparison.conclusion
+    assert "1. b_fast 51.5/s; 2. a_slow 11.5/s" in comparison.conclusion
+
+
+def test_overlapping_intervals_share_a_place_in_order_of_names(tmp_path: Path) -> None:
+    a = repeated(tmp_path, "a", 10.0, 50.0, 30.0, 40.0)
+    b = repeated(tmp_path, "b", 20.0, 60.0, 35.0, 45.0)
+    comparison = Comparison([*b, *a])
+    assert [row.backend for row in comparison.rows] == ["a", "b"]
+    assert "do not separate, so none is ranked" in comparison.conclusion
+
+
+def test_three_repeats_rank_nothing_however_far_apart(tmp_path: Path) -> None:
+    comparison = Comparison([*repeated(tmp_path, "a", 1.0, 2.0, 3.0), *repeated(tmp_path, "b", 91.0, 92.0, 93.0)])
+    assert [row.backend for row in comparison.rows] == ["a", "b"]
+    assert "repeats enough to rank" in comparison.conclusion
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [({"batch": 1}, "batch 1"), ({"messages": 5}, "messages 5"), ({"producers": 4}, "producers 4")],
+)
+def test_unlike_loads_never_share_a_group_and_the_group_says_what_differs(
+    tmp_path: Path, change: dict[str, int], told: str
+) -> None:
+    ours = trial(tmp_path, "redis_list", sampled=False)
+    other = trial(tmp_path, "redis_list", sampled=False, workload={**ours.info["workload"], **change})
+    groups = Comparison([ours, other]).groups
+    assert len(groups) == 2
+    assert any(str(group).endswith(told) for group in groups)
+
+
+def test_another_seed_or_class_left_to_the_default_is_no_other_load(tmp_path: Path) -> None:
+    ours = trial(tmp_path, "redis_list", sampled=False)
+    other = {**ours.info["workload"], "seed": 7, "durability": "delayed"}
+    assert len(Comparison([ours, trial(tmp_path, "redis_list", sampled=False, workload=other)]).groups) == 1
+
+
+def test_another_machine_or_a_change_while_it_ran_is_another_load(tmp_path: Path) -> None:
+    machine = {"cpu": "another CPU", "cores": 64}
+    told = [{"at_s": 1.0, "kind": "workers", "text": "workers 1 → 2"}]
+    results = [
+        trial(tmp_path, "redis_list", "flow", sampled=False),
+        trial(tmp_path, "redis_list", "flow", sampled=False, machine=machine),
+        trial(tmp_path, "redis_list", "flow", sampled=False, events=told),
+    ]
+    loads = {group.load for group in Comparison(results).groups}
+    assert len(loads) == 3
+    assert "machine a CPU with 2 cores, steered workers" in loads
 
 
 def test_a_failed_audit_gives_no_figure_but_its_reason(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from imqueue.charts.canvas import COLOURS, Chart, colour, marker
+from imqueue.charts.forest import ratios
 from imqueue.charts.side import flow_latencies, sum_rates, throughputs
 from imqueue.charts.trial import depth, latency, latency_over_time, progress, throughput
 from imqueue.charts.windows import View
@@ -18,6 +19,7 @@ __all__ = [
     "latency_over_time",
     "marker",
     "progress",
+    "ratios",
     "sum_rates",
     "throughput",
     "throughputs",

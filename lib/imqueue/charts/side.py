@@ -12,7 +12,8 @@ from matplotlib.figure import Figure
 from imqueue.charts.canvas import GREY, INK, PALE, WIDTH_IN, Chart, axes, colour, dress, marker, plain_logarithmic
 from imqueue.charts.trial import DUE, POP
 from imqueue.charts.windows import View, rates
-from imqueue.compare import Comparison, Row, Spread
+from imqueue.compare import Comparison
+from imqueue.grouping import Row, Spread
 from imqueue.results import Result
 from imqueue.words import enumeration, rounded
 
@@ -161,7 +162,7 @@ def _stamped(text: str, row: Row, shape: str) -> str:
 
 
 def _repeats(comparison: Comparison) -> str:
-    if comparison.ranked:
+    if comparison.repeated:
         return "Dots are medians, bars go from the least to the greatest of the repeats."
     return "One trial each: figures without a ranking."
 

@@ -23,7 +23,7 @@ from imqueue.report.plan import PROFILES, Profile, Step, backends_named, planned
 from imqueue.report.record import Clock, Outcome
 from imqueue.results import Result
 from imqueue.words import Html, enumeration
-from imqueue.workload import BadInput
+from imqueue.workload import BadInput, choose
 
 __all__ = ["PROFILES", "Profile", "report"]
 
@@ -39,18 +39,22 @@ def report(
     data: Path | None = None,
     notebooks: Path = NOTEBOOKS,
     seed: int | None = None,
+    reference: str = "",
 ) -> int:
     """Run and render everything; then 0, or 1 where a notebook or an audit failed (and one sentence names it).
 
     `backends`: names with commas between them; empty or `all`: whatever is here. `seed`: of the order of repeats.
+    `reference`: the backends that others are set against, each in its groups; empty: the first by name.
     Raises `BadInput` before anything is started.
     """
     chosen = profile if isinstance(profile, Profile) else profile_named(profile)
     wanted = backends_named(backends)
     seed = secrets.randbelow(1_000_000) if seed is None else seed
-    run = _Run(chosen, data or settings.data_dir(), notebooks, seed)
+    run = _Run(chosen, data or settings.data_dir(), notebooks, seed, reference)
+    _check_reference(reference, wanted)
     with run.clock.timed("driver and servers"):
         here = run.prepare(wanted)
+    _check_reference(reference, here)
     steps = planned(chosen, here, seed)
     for notebook, parameters in {step.notebook: step.parameters for step in steps}.items():
         check(notebooks / f"{notebook}.ipynb", parameters)
@@ -70,6 +74,7 @@ class _Run:
     data: Path
     notebooks: Path
     seed: int
+    reference: str = ""
     clock: Clock = field(default_factory=Clock)
     left_out: list[dict[str, str]] = field(default_factory=list)
     outcomes: list[Outcome] = field(default_factory=list)
@@ -157,7 +162,7 @@ class _Run:
         }
         record.write(self.folder, about, self.outcomes)
         with self.clock.timed(COMPARISON):
-            executed = self._execute(COMPARISON, {"trials": str(self.folder)}, COMPARISON)
+            executed = self._execute(COMPARISON, {"trials": str(self.folder), "reference": self.reference}, COMPARISON)
         if executed.error:
             self.failures[COMPARISON] = executed.error
         self.times = record.times(self.data, self.clock, self.outcomes)
@@ -187,6 +192,12 @@ class _Run:
         reason = next(iter(self.failures.values()))
         _say(f"all pages are there, but {enumeration(list(self.failures))} failed: {reason}")
         return 1
+
+
+def _check_reference(names: str, backends: Sequence[str]) -> None:
+    for name in names.split(","):
+        if name.strip():
+            choose("reference", name.strip(), backends)
 
 
 def _folders(trials: Path) -> set[str]:

@@ -1,0 +1,187 @@
+"""Like with like: which trials may be compared, and the figures of one backend's repeats."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from statistics import median
+from typing import Any, NamedTuple
+
+from imqueue.results import Result
+from imqueue.words import SETTLES, pairs, rounded
+
+FOUND = ("lost", "duplicated", "unexpected", "corrupted", "recovered", "reordered", "undelivered")
+_NO_LOAD = {"backend", "durability", "seed"}
+_OF_SHAPE = {"sum": {"messages", "backlog_max", "time_max_s"}, "flow": {"rate_hz", "duration_s", "arrivals"}}
+_STEERED = {"rate", "producers", "workers", "stop", "fault"}
+
+
+class Group(NamedTuple):
+    """What trials must have in common before anybody compares their figures.
+
+    `load`: what its workload has unlike other trials of the comparison, in words; "" where all are alike.
+    """
+
+    delivery: str
+    durability: str
+    settles: str
+    load: str = ""
+
+    def __str__(self) -> str:
+        unit = SETTLES[self.settles] if self.settles == "none" else f"settles {SETTLES[self.settles]}"
+        return ", ".join(part for part in (self.delivery, self.durability, unit, self.load) if part)
+
+
+class Figure(NamedTuple):
+    """What is compared. `percentile`: of the latency from due; "": the rate."""
+
+    name: str
+    words: str
+    shape: str
+    percentile: str = ""
+
+    @property
+    def more_is_faster(self) -> bool:
+        return not self.percentile
+
+
+FIGURES = {
+    "sum_hz": Figure("sum_hz", "rate of the sum", "sum"),
+    "p50_s": Figure("p50_s", "p50 from due", "flow", "p50_s"),
+    "p99_s": Figure("p99_s", "p99 from due", "flow", "p99_s"),
+}
+
+
+class Spread(NamedTuple):
+    """One figure over the repeats of a trial."""
+
+    median: float
+    least: float
+    greatest: float
+    n: int
+
+    @classmethod
+    def of(cls, values: Iterable[float | None]) -> Spread | None:
+        known = [value for value in values if value is not None]
+        return cls(median(known), min(known), max(known), len(known)) if known else None
+
+    def text(self, scale: float = 1.0) -> str:
+        words = rounded(self.median * scale)
+        if self.n > 1:
+            words += f" ({rounded(self.least * scale)} to {rounded(self.greatest * scale)})"
+        return words
+
+
+@dataclass(frozen=True)
+class Row:
+    """All trials of one backend in one group."""
+
+    backend: str
+    group: Group
+    results: tuple[Result, ...]
+
+    @property
+    def sum_hz(self) -> Spread | None:
+        """Messages per second of the sums that passed."""
+        return self._rate_hz("sum")
+
+    @property
+    def flow_hz(self) -> Spread | None:
+        return self._rate_hz("flow")
+
+    def _rate_hz(self, shape: str) -> Spread | None:
+        return Spread.of(each.rate_hz for each in self.results if each.shape == shape and each.passed)
+
+    def latency_s(self, percentile: str, kind: str = "due") -> Spread | None:
+        """From due or from sent, of the flows that passed and kept up; e.g. `p99_s`."""
+        flows = [each for each in self.results if each.shape == "flow" and each.kept_up]
+        return Spread.of(each.info["latency"][kind][percentile] for each in flows)
+
+    def values(self, figure: Figure) -> tuple[float, ...]:
+        """One for each trial whose figure counts: it passed, and a flow kept up."""
+        trials = [each for each in self.results if each.shape == figure.shape]
+        if figure.percentile:
+            found = [each.info["latency"]["due"][figure.percentile] for each in trials if each.kept_up]
+        else:
+            found = [each.rate_hz for each in trials if each.passed]
+        return tuple(value for value in found if value)
+
+    def spoilt(self, figure: Figure) -> str:
+        """Why its repeats allow no verdict: without those that failed or fell behind the rest would flatter it.
+
+        An invalid trial is merely left out, as there the harness failed and not the backend.
+        """
+        trials = [each for each in self.results if each.shape == figure.shape and "invalid" not in _stamps(each)]
+        failed = sum(not each.passed for each in trials)
+        behind = sum(each.passed and not each.kept_up for each in trials) if figure.percentile else 0
+        words = [f"{failed} of {len(trials)} failed"] if failed else []
+        words += [f"{behind} of {len(trials)} overloaded"] if behind else []
+        return ", ".join(words)
+
+    def invalid(self, figure: Figure) -> int:
+        """How many of its trials are left out, as the harness failed."""
+        return sum(each.shape == figure.shape and "invalid" in _stamps(each) for each in self.results)
+
+    @property
+    def audit(self) -> str:
+        """What the audits found, over all trials of the row."""
+        return audited(self.results)
+
+    def stamps(self, shape: str) -> str:
+        """The stamps of its trials of one shape."""
+        return ", ".join(sorted(set().union(*(_stamps(each) for each in self.results if each.shape == shape))))
+
+    @property
+    def all_stamps(self) -> str:
+        told = [f"{shape}: {stamps}" for shape in ("sum", "flow") if (stamps := self.stamps(shape))]
+        return "; ".join(told)
+
+
+def _stamps(result: Result) -> set[str]:
+    return {each["stamp"] for each in result.stamps}
+
+
+def audited(results: Iterable[Result]) -> str:
+    """What the audits of `results` found, in words."""
+    results = list(results)
+    audits = [result.info["audit"] for result in results if result.info.get("audit")]
+    found = {name: sum(audit.get(name) or 0 for audit in audits) for name in FOUND}
+    words = [f"{n:,} {name}" for name, n in found.items() if n]
+    failed = len(results) - len(audits)
+    words += [f"{failed} without an audit"] if failed else []
+    return ", ".join(words) or "all there"
+
+
+def grouped(results: Sequence[Result]) -> dict[Group, list[Row]]:
+    """Rows by group, both in order of their names."""
+    differing = unlike(results)
+    found: dict[tuple[Group, str], list[Result]] = {}
+    for result in results:
+        declares, load = result.info["declares"], _load(result)
+        words = {name: load[name] for name in differing if name in load}
+        promised = (declares["delivery"], result.info["durability"], declares["settles"])
+        group = Group(*promised, pairs(words) if words else "")
+        found.setdefault((group, result.backend), []).append(result)
+    groups: dict[Group, list[Row]] = {}
+    for (group, backend), same in sorted(found.items()):
+        groups.setdefault(group, []).append(Row(backend, group, tuple(same)))
+    return groups
+
+
+def unlike(results: Iterable[Result]) -> list[str]:
+    """What of the load differs between trials of the same shape: names of the workload's parameters, or `machine`."""
+    values: dict[str, set[object]] = {}
+    for result in results:
+        for name, value in _load(result).items():
+            values.setdefault(name, set()).add(value)
+    return [name for name, different in values.items() if len(different) > 1]
+
+
+def _load(result: Result) -> dict[str, Any]:
+    """All that must be alike in two trials of one shape, beyond what their backends promise."""
+    others = set().union(*(names for shape, names in _OF_SHAPE.items() if shape != result.shape))
+    load = {name: value for name, value in result.workload.as_dict().items() if name not in _NO_LOAD | others}
+    machine = result.info.get("machine") or {}
+    load["machine"] = f"{machine.get('cpu')} with {machine.get('cores')} cores"
+    steered = sorted({str(each["kind"]) for each in result.events} & _STEERED)
+    return load | {"steered": " and ".join(steered) or "no"}
