@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import imqueue as imq
-from bench import pair
+from bench import own, pair
 from imqueue import registry
 from imqueue.backend import Backend, Durability, Inline
 from imqueue.notebook import Trial
@@ -172,6 +172,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--seconds", type=_positive, default=2.0, help="how long one loop runs")
     parser.add_argument("--pairs", type=int, choices=range(1, 101), metavar="N", default=3, help="how often each")
+    parser.add_argument("--rates-only", action="store_true", help="leave out what the harness takes for itself")
     chosen = parser.parse_args(arguments)
     try:
         names = (
@@ -188,9 +189,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for cell in todo:
         measured.append(measure(cell, chosen.pairs, chosen.seconds))
         print(measured[-1], flush=True)
-    print(*verdict(measured), sep="\n")
+    print(*verdict(measured), sep="\n", flush=True)
     if not chosen.only:
-        print(*harness_alone(batches, chosen.seconds), sep="\n")
+        print(*harness_alone(batches, chosen.seconds), sep="\n", flush=True)
+    for line in () if chosen.rates_only else own.lines():
+        print(line, flush=True)
     return 1 if any(cell.failure for cell in measured) else 0
 
 

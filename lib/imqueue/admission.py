@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from imqueue import registry
+from imqueue import pinning, registry
 from imqueue.backend import Declares, Durability, Inline
 from imqueue.workload import BadInput, Workload, choose
 
@@ -31,6 +31,9 @@ def check(workload: Workload) -> tuple[Declares, Durability]:
     if issubclass(loaded, Inline) and (workload.producers, workload.workers) != (1, 1):
         n = f"{workload.producers} producers and {workload.workers} workers"
         raise BadInput(f"{workload.backend} has no queue, so not {n}; allowed: 1 and 1")
+    if issubclass(loaded, Inline) and workload.pin == "separate":
+        raise BadInput(f"{workload.backend} produces and works in one thread; allowed for pin: none or together")
+    pinning.check(workload.pin)
     return declares, durability
 
 

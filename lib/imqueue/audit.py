@@ -23,6 +23,8 @@ _OFTEN = np.iinfo(np.uint16).max
 
 RowChunks = Callable[[], Iterable[NDArray[np.void]]]
 """Yields a worker's rows from the first on, each time it is called."""
+Batches = NDArray[np.void] | Callable[[], Iterable[NDArray[np.void]]]
+"""Records of puts or gets: at once, or what yields them in parts, from the first on, each time it is called."""
 
 
 @dataclass
@@ -67,8 +69,8 @@ class Latencies:
 
 
 def audit(
-    producers: Mapping[str, NDArray[np.void]],
-    workers: Mapping[str, tuple[NDArray[np.void], RowChunks]],
+    producers: Mapping[str, Batches],
+    workers: Mapping[str, tuple[Batches, RowChunks]],
     *,
     trial: int,
     fifo: bool,
@@ -90,7 +92,7 @@ def audit(
 
     counts, delivered, latencies = _deliveries(workers.values(), state, trial, result)
     for records, _ in workers.values():
-        result.settled += int(records["n"][records["outcome"] == Outcome.DONE].sum())
+        result.settled += sum(int(part["n"][part["outcome"] == Outcome.DONE].sum()) for part in _parts(records))
     got = counts > 0
     uncertain = (state == Outcome.UNCERTAIN) | (state == Outcome.PENDING)
     _note(result, "recovered", np.flatnonzero(got & uncertain))
@@ -101,20 +103,32 @@ def audit(
     return result, latencies
 
 
-def _attempts(producers: Sequence[NDArray[np.void]]) -> tuple[NDArray[np.uint8], NDArray[np.uint16]]:
+def _parts(batches: Batches) -> Iterable[NDArray[np.void]]:
+    """None of them empty."""
+    return filter(len, batches() if callable(batches) else (batches,))
+
+
+def _attempts(producers: Sequence[Batches]) -> tuple[NDArray[np.uint8], NDArray[np.uint16]]:
     """For every integer from 0 to the greatest attempted: the outcome of its put (0: none), and its producer."""
-    last = [records["first"] + (records["n"] - np.uint64(1)) * records["step"] for records in producers]
-    size = max((int(each.max()) for each in last if len(each)), default=0) + 1
+    parts = (part for batches in producers for part in _parts(batches))
+    size = max((int(_last(part).max()) for part in parts), default=0) + 1
     state = np.zeros(size, dtype=np.uint8)
     producer_of = np.zeros(size, dtype=np.uint16)
-    for index, records in enumerate(producers):
-        at_once = CHUNK // int(records["n"].max()) + 1 if len(records) else 1
-        for start in range(0, len(records), at_once):
-            part = records[start : start + at_once]
-            integers = _expand(part)
-            state[integers] = np.repeat(part["outcome"].astype(np.uint8), part["n"])
-            producer_of[integers] = index
+    for index, batches in enumerate(producers):
+        for records in _parts(batches):
+            at_once = CHUNK // int(records["n"].max()) + 1
+            for start in range(0, len(records), at_once):
+                part = records[start : start + at_once]
+                integers = _expand(part)
+                state[integers] = np.repeat(part["outcome"].astype(np.uint8), part["n"])
+                producer_of[integers] = index
     return state, producer_of
+
+
+def _last(records: NDArray[np.void]) -> NDArray[np.uint64]:
+    """The last integer of each put."""
+    last: NDArray[np.uint64] = records["first"] + (records["n"] - np.uint64(1)) * records["step"]
+    return last
 
 
 def _expand(records: NDArray[np.void]) -> NDArray[np.int64]:
@@ -125,7 +139,7 @@ def _expand(records: NDArray[np.void]) -> NDArray[np.int64]:
 
 
 def _deliveries(
-    workers: Iterable[tuple[NDArray[np.void], RowChunks]],
+    workers: Iterable[tuple[Batches, RowChunks]],
     state: NDArray[np.uint8],
     trial: int,
     result: Audit,
@@ -168,7 +182,7 @@ def _note(result: Audit, verdict: str, integers: NDArray[np.int64], n: int | Non
 
 
 def _reordered(
-    workers: Mapping[str, tuple[NDArray[np.void], RowChunks]],
+    workers: Mapping[str, tuple[Batches, RowChunks]],
     state: NDArray[np.uint8],
     counts: NDArray[np.uint16],
     producer_of: NDArray[np.uint16],
@@ -212,21 +226,22 @@ def _first_deliveries(
 
 
 def _redeliveries(
-    workers: Mapping[str, tuple[NDArray[np.void], RowChunks]], counts: NDArray[np.uint16], trial: int
+    workers: Mapping[str, tuple[Batches, RowChunks]], counts: NDArray[np.uint16], trial: int
 ) -> set[tuple[str, int]]:
     """(worker, row) of each delivery that was not its integer's first."""
     if not (counts > 1).any():
         return set()
     deliveries: list[tuple[int, int, str, int]] = []
-    for name, (records, chunks) in workers.items():
+    for name, (batches, chunks) in workers.items():
+        first, start_ns = _starts(batches)
         at = 0
         for rows in chunks():
             number = rows["number"].astype(np.int64)
             several = (rows["trial"] == trial) & (number < len(counts))
             several[several] &= counts[number[several]] > 1
             for index in np.flatnonzero(several):
-                got = int(np.searchsorted(records["first"], at + index, side="right")) - 1
-                deliveries.append((int(number[index]), int(records["start_ns"][got]), name, at + int(index)))
+                got = int(np.searchsorted(first, at + index, side="right")) - 1
+                deliveries.append((int(number[index]), int(start_ns[got]), name, at + int(index)))
             at += len(rows)
     deliveries.sort()
     return {
@@ -234,6 +249,13 @@ def _redeliveries(
         for (number, _, name, index), (earlier, *_) in zip(deliveries[1:], deliveries, strict=False)
         if number == earlier
     }
+
+
+def _starts(batches: Batches) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
+    """Of all gets: the first row, and when it was received."""
+    columns = [(part["first"].copy(), part["start_ns"].copy()) for part in _parts(batches)]
+    first, start_ns = zip(*columns, strict=True) if columns else ([np.zeros(0, np.uint64)], [np.zeros(0, np.int64)])
+    return np.concatenate(first), np.concatenate(start_ns)
 
 
 def as_dict(result: Audit) -> dict[str, Any]:

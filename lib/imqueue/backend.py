@@ -63,7 +63,8 @@ class Declares:
     acked comes back, as far as that can be said without a server. `late_ack_settles`: an ack after the lease settles
     the message even while another holds it, who may then lose it; else it is ignored or refused. `server`: the kind
     in ``servers/``, None: no server. `in_process`: handles of one queue must live in one process, so a trial runs its
-    loops as threads.
+    loops as threads. `control`: no queue to choose, but what the harness reaches by itself; it is never ranked with
+    queues.
     """
 
     built_on: str
@@ -77,6 +78,7 @@ class Declares:
     late_ack_settles: bool = False
     server: str | None = None
     in_process: bool = False
+    control: bool = False
 
     @property
     def at_least_once(self) -> bool:

@@ -44,7 +44,9 @@ class Comparison:
 
     def _tiers(self, groups: dict[Group, list[Row]]) -> dict[Group, list[list[Row]]]:
         n = verdicts.comparisons_n(groups)
-        return {group: verdicts.tiers(rows, FIGURES["sum_hz"], n) for group, rows in groups.items()}
+        return {
+            group: [] if group.control else verdicts.tiers(rows, FIGURES["sum_hz"], n) for group, rows in groups.items()
+        }
 
     @property
     def rows(self) -> list[Row]:
@@ -95,6 +97,11 @@ class Comparison:
     def headline(self) -> Html:
         """The figures, under a heading for each group: what promises different things is never ranked together."""
         return tables.headline(self)
+
+    @property
+    def cost(self) -> Html:
+        """CPU seconds per million messages of the sums, by role, the observer's own included."""
+        return tables.cost(self)
 
     @property
     def promises(self) -> Html:

@@ -10,6 +10,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from imqueue import pinning
 from imqueue.backend import Declares, Durability
 from imqueue.servers import Server
 from imqueue.workload import Workload
@@ -43,6 +44,7 @@ class Facts:
     window_s: float = 0.0
     client_cores: dict[str, float] = field(default_factory=dict)
     machine_cores: tuple[float, ...] = ()
+    server_cores: list[int] = field(default_factory=list)
 
     def event(self, kind: str, text: str, at_ns: int | None = None) -> None:
         self.events.append({"at_ns": time.monotonic_ns() if at_ns is None else at_ns, "kind": kind, "text": text})
@@ -78,6 +80,7 @@ class Facts:
             "guarantees": self.guarantees,
             "segments": [self._relative(each, "start") for each in self.segments],
             "go_wall_s": self.go_wall_s,
+            "cores": self._cores(),
             "times": self.times,
             "cpu_s": self.cpu_s,
             "client_cores": {name: round(cores, 3) for name, cores in self.client_cores.items()},
@@ -85,6 +88,13 @@ class Facts:
             "memory_bytes": self.memory_bytes,
             "server_settings": self.server_settings,
         }
+
+    def _cores(self) -> dict[str, list[int]]:
+        """The cores allowed to us, and those that a role was bound to; a role that was left alone is absent."""
+        here = pinning.allowed()
+        bound = {role: pinning.cores(self.workload.pin, role, here) for role in ("producer", "worker")}
+        bound["server"] = self.server_cores
+        return {"allowed": here} | {role: cores for role, cores in bound.items() if cores}
 
     def events_dict(self) -> list[dict[str, Any]]:
         return [self._relative(each, "at") for each in sorted(self.events, key=lambda each: int(each["at_ns"]))]

@@ -8,7 +8,7 @@ from statistics import median
 from typing import Any, NamedTuple
 
 from imqueue.results import Result
-from imqueue.words import SETTLES, pairs, rounded
+from imqueue.words import SETTLES, UNRESOLVED, pairs, rounded
 
 FOUND = ("lost", "duplicated", "unexpected", "corrupted", "recovered", "reordered", "undelivered")
 _NO_LOAD = {"backend", "durability", "seed"}
@@ -19,15 +19,20 @@ _STEERED = {"rate", "producers", "workers", "stop", "fault"}
 class Group(NamedTuple):
     """What trials must have in common before anybody compares their figures.
 
-    `load`: what its workload has unlike other trials of the comparison, in words; "" where all are alike.
+    `load`: what its workload has unlike other trials of the comparison, in words; "" where all are alike. `control`:
+    no queue to choose, it shows what the harness costs.
     """
 
     delivery: str
     durability: str
     settles: str
     load: str = ""
+    control: bool = False
 
     def __str__(self) -> str:
+        if self.control:
+            parts = "the harness alone: no queue, and not ranked with queues", self.load
+            return ", ".join(filter(None, parts))
         unit = SETTLES[self.settles] if self.settles == "none" else f"settles {SETTLES[self.settles]}"
         return ", ".join(part for part in (self.delivery, self.durability, unit, self.load) if part)
 
@@ -97,6 +102,12 @@ class Row:
         flows = [each for each in self.results if each.shape == "flow" and each.kept_up]
         return Spread.of(each.info["latency"][kind][percentile] for each in flows)
 
+    def latency_text(self, percentile: str) -> str:
+        """The same in milliseconds; "unresolved" where flows kept up but their messages do not tell it."""
+        if spread := self.latency_s(percentile):
+            return spread.text(1e3)
+        return UNRESOLVED if any(each.shape == "flow" and each.kept_up for each in self.results) else "no figure"
+
     def values(self, figure: Figure) -> tuple[float, ...]:
         """One for each trial whose figure counts: it passed, and a flow kept up."""
         trials = [each for each in self.results if each.shape == figure.shape]
@@ -160,10 +171,10 @@ def grouped(results: Sequence[Result]) -> dict[Group, list[Row]]:
         declares, load = result.info["declares"], _load(result)
         words = {name: load[name] for name in differing if name in load}
         promised = (declares["delivery"], result.info["durability"], declares["settles"])
-        group = Group(*promised, pairs(words) if words else "")
+        group = Group(*promised, pairs(words) if words else "", bool(declares.get("control")))
         found.setdefault((group, result.backend), []).append(result)
     groups: dict[Group, list[Row]] = {}
-    for (group, backend), same in sorted(found.items()):
+    for (group, backend), same in sorted(found.items(), key=lambda each: (each[0][0].control, each[0])):
         groups.setdefault(group, []).append(Row(backend, group, tuple(same)))
     return groups
 

@@ -7,6 +7,7 @@ Zero and negative values have counts of their own; nothing is dropped.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +34,24 @@ def bucket_bounds_ns(index: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDA
     width = np.exp2(octave - SUB_BITS)
     lower = np.exp2(octave) + sub * width
     return lower, lower + width
+
+
+class Quantile(NamedTuple):
+    """`value_s` to within 0.4 %, or None and the `reason` why it is unresolved."""
+
+    value_s: float | None
+    reason: str = ""
+
+
+def too_few(n: int, q: float) -> str:
+    """Why `n` values do not resolve the quantile `q`: it takes 10 beyond it. Empty: they do."""
+    needed = int(np.ceil(10 / (1.0 - q) - 1e-6))
+    return "" if n >= needed else f"it rests on {n:,} of the {needed:,} messages that it takes"
+
+
+_COARSE_OF: NDArray[np.int64] = np.searchsorted(_BOUNDS_NS, bucket_bounds_ns(np.arange(SIZE))[0], side="left")
+"""For each fine bucket the coarse one of its least value. A fine one is narrow: its others are there or one above."""
+_WHOLE_BOUNDS_NS = np.append(_BOUNDS_NS.astype(np.int64), np.iinfo(np.int64).max)  # none is above the last
 
 
 @dataclass
@@ -70,24 +89,54 @@ class Histogram:
     def n(self) -> int:
         return int(self.counts.sum()) + self.zero_n + self.negative_n + self.over_n
 
-    def quantile_s(self, q: float) -> float | None:
-        """The value that a share `q` of all values does not exceed, in seconds, to within 0.4 %.
+    def quantile(self, q: float) -> Quantile:
+        """The value that a share `q` of all values does not exceed.
 
-        None where it cannot be told: fewer than 10/(1-q) values, or it lies beyond the last bucket.
+        Unresolved where fewer than 10/(1-q) values stand behind it, or where it lies in the first or last bucket, whose
+        far side is not known to be one.
         """
         n = self.n
-        if n == 0 or n * (1.0 - q) < 10 - 1e-9:
-            return None
+        if reason := too_few(n, q):
+            return Quantile(None, reason)
         rank = max(1, int(np.ceil(q * n - 1e-9)))
-        below = self.zero_n + self.negative_n
-        if rank <= below:
-            return 0.0
-        cumulative = below + np.cumsum(self.counts)
+        cumulative = self.zero_n + self.negative_n + np.cumsum(self.counts)
         index = int(np.searchsorted(cumulative, rank))
-        if index >= SIZE:
-            return None
+        if index == 0:
+            return Quantile(None, "it lies in the first bucket, at 1 ns or under")
+        if index >= SIZE - 1:
+            return Quantile(None, f"it lies in the last bucket, at {(1 << OCTAVES) / 1e9:,.0f} s or over")
         lower, upper = bucket_bounds_ns(np.array([index]))
-        return float(lower[0] + upper[0]) / 2e9
+        return Quantile(float(lower[0] + upper[0]) / 2e9)
+
+    def quantile_s(self, q: float) -> float | None:
+        """`quantile(q).value_s`."""
+        return self.quantile(q).value_s
+
+
+class Estimate(NamedTuple):
+    """What Prometheus tells of a quantile: it lies from `lower_s` to `upper_s`; `value_s` is its guess in between."""
+
+    value_s: float
+    lower_s: float
+    upper_s: float
+
+
+def prometheus_quantile(bounds_s: NDArray[np.float64], cumulative: NDArray[np.float64], q: float) -> Estimate | None:
+    """What PromQL's `histogram_quantile` makes of cumulative counts by upper bounds (the last: +Inf), with its bucket.
+
+    It takes the values of a bucket for evenly spread. None where fewer than 10/(1-q) values stand behind it, or where
+    it lies in the first or last bucket.
+    """
+    total = float(cumulative[-1]) if len(cumulative) else 0.0
+    if too_few(int(total), q):
+        return None
+    rank = q * total
+    bucket = int(np.searchsorted(cumulative, rank))
+    if bucket == 0 or bucket >= len(bounds_s) - 1:
+        return None
+    lower_s, upper_s = float(bounds_s[bucket - 1]), float(bounds_s[bucket])
+    before, upto = float(cumulative[bucket - 1]), float(cumulative[bucket])
+    return Estimate(lower_s + (upper_s - lower_s) * (rank - before) / (upto - before), lower_s, upper_s)
 
 
 class Coarse:
@@ -99,7 +148,9 @@ class Coarse:
 
     def add(self, values_ns: NDArray[np.int64]) -> None:
         """A value on a bound counts below it (`le`); zero and negative ones count in the first bucket."""
-        places = np.searchsorted(_BOUNDS_NS, values_ns, side="left")
+        fine = np.clip(_indices(np.maximum(values_ns, 1)), 0, SIZE - 1)  # a seventh of the time of a search for each
+        places = _COARSE_OF[fine]
+        places += values_ns > _WHOLE_BOUNDS_NS[places]
         self.counts += np.bincount(places, minlength=len(self.counts))
         self.sum_s += float(values_ns.sum()) / 1e9
 

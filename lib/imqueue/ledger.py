@@ -71,9 +71,13 @@ STATE, PID, THREAD, BATCHES_N, MESSAGES_N, WARM_N, DEPTH, DEPTH_AT_NS, CPU_NS = 
 
 def create(folder: Path, name: str) -> None:
     """Makes the empty files of one writer; the driver does, so that it can read them from the start."""
-    Mapped(folder / f"{name}.batches", create_bytes=PAGE_BYTES + BATCHES_MIN * BATCH.itemsize).close()
+    sizes = {"batches": PAGE_BYTES + BATCHES_MIN * BATCH.itemsize}
     if name.startswith("worker"):
-        Mapped(folder / f"{name}.rows", create_bytes=ROWS_MIN * ROW.itemsize).close()
+        sizes["rows"] = ROWS_MIN * ROW.itemsize
+    for suffix, size_bytes in sizes.items():
+        made = Mapped(folder / f"{name}.{suffix}", create_bytes=size_bytes)
+        made.make_ready(size_bytes)
+        made.close()
 
 
 class Page:
@@ -96,12 +100,14 @@ class Writer:
         self._batches = Mapped(folder / f"{name}.batches")
         self.words = self._batches.words
         self._at = PAGE_BYTES
+        self._late_n = 0
         self._rows: Mapped | None = None
         self._view: Rows = np.zeros((0, 4), dtype=np.uint64)
-        self._rows_n = 0
+        self._rows_n = self._ready_n = 0
         if name.startswith("worker"):
             self._rows = Mapped(folder / f"{name}.rows")
             self._view = _rows_of(self._rows)
+            self._ready_n = len(self._view)
 
     def attempted(self, first: int, n: int, step: int, start_ns: int, late_n: int = 0) -> None:
         """A put of `n` integers begins: `first`, `first` + `step` …"""
@@ -110,10 +116,10 @@ class Writer:
     def received(self, rows: Rows, start_ns: int, handled_ns: int) -> Rows:
         """Writes decoded rows, handled at `handled_ns` (0: not yet); returns them as they lie in the file."""
         first, n = self._rows_n, len(rows)
-        while first + n > len(self._view):
-            self._grow_rows()
+        if first + n > self._ready_n:
+            self._make_ready(first + n)
         kept = self._view[first : first + n]
-        kept[:, :3] = rows[:, :3]
+        kept[:] = rows  # one stretch of memory: half the time of three columns of it
         kept[:, 3] = handled_ns
         self._rows_n += n
         self._begin(first, n, 1, start_ns, 0)
@@ -122,8 +128,8 @@ class Writer:
     def received_one(self, word0: int, due_ns: int, sent_ns: int, start_ns: int, handled_ns: int) -> None:
         """The scalar path of `received`."""
         at = self._rows_n
-        if at == len(self._view):
-            self._grow_rows()
+        if at == self._ready_n:
+            self._make_ready(at + 1)
         assert self._rows is not None
         _ROW.pack_into(self._rows.buffer, at * ROW.itemsize, word0, due_ns, sent_ns, handled_ns)
         self._rows_n = at + 1
@@ -136,9 +142,8 @@ class Writer:
 
     def finished(self, outcome: Outcome, end_ns: int) -> None:
         """The outcome of the batch begun last."""
-        at = self._at - BATCH.itemsize
-        late_n = int.from_bytes(self._batches.buffer[at + 32 : at + 36], "little")
-        _ENDING.pack_into(self._batches.buffer, at + _ENDING_AT, end_ns, late_n, outcome)
+        at = self._at - BATCH.itemsize + _ENDING_AT
+        _ENDING.pack_into(self._batches.buffer, at, end_ns, self._late_n, outcome)
 
     def close(self) -> None:
         self._batches.close()
@@ -146,18 +151,20 @@ class Writer:
             self._rows.close()
 
     def _begin(self, first: int, n: int, step: int, start_ns: int, late_n: int) -> None:
-        if self._at + BATCH.itemsize > len(self._batches):
-            self._batches.grow()
+        if self._at + BATCH.itemsize > self._batches.ready_bytes:
+            self._batches.make_ready(self._at + BATCH.itemsize)
         _RECORD.pack_into(self._batches.buffer, self._at, first, n, step, start_ns, 0, late_n, Outcome.PENDING)
         self._at += BATCH.itemsize
+        self._late_n = late_n
         words = self.words
         words[MESSAGES_N] += n
         words[BATCHES_N] += 1
 
-    def _grow_rows(self) -> None:
+    def _make_ready(self, rows_n: int) -> None:
         assert self._rows is not None
-        self._rows.grow()
+        self._rows.make_ready(rows_n * ROW.itemsize)
         self._view = _rows_of(self._rows)
+        self._ready_n = self._rows.ready_bytes // ROW.itemsize
 
 
 def _rows_of(mapped: Mapped) -> Rows:
@@ -179,6 +186,12 @@ class Reader:
         n = min(self.page[BATCHES_N] - start, most)
         data = os.pread(self._batches.fileno(), max(n, 0) * BATCH.itemsize, PAGE_BYTES + start * BATCH.itemsize)
         return np.frombuffer(data, dtype=BATCH)
+
+    def all_batches(self, chunk: int = 1 << 18) -> Iterator[NDArray[np.void]]:
+        at = 0
+        while len(records := self.batches(at, chunk)):
+            yield records
+            at += len(records)
 
     def rows(self, start: int, n: int) -> NDArray[np.void]:
         """`n` rows from `start` on, of those received."""

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from imqueue import pace, registry
+from imqueue import pace, pinning, registry
 from imqueue.backend import Backend, BackendError, Durability, Inline, Message, Rejected
 from imqueue.control import Control, Phase
 from imqueue.ledger import CPU_NS, DEPTH, DEPTH_AT_NS, LATE_NS, PID, STATE, THREAD, WARM_N, Outcome, State, Writer
@@ -87,6 +87,7 @@ def sharpen_timers() -> None:
 
 def perform(post: Post) -> None:
     """One post from start to end; whatever goes wrong stands in its error file and its state."""
+    pinning.bind(post.workload.pin, "worker" if post.role == "inline" else post.role)
     control = Control(post.folder)
     writers = [Writer(post.folder / "ledger", name) for name in ledgers(post)]
     for writer in writers:

@@ -27,8 +27,6 @@ MARGIN_S = 2.0  # of series before the start of the load
 SETTLE_TRIES = 10
 SETTLE_S = 0.1
 
-Ledgers = dict[str, NDArray[np.void]]
-
 
 def write(facts: Facts, folder: Path, live: Path, source: Source, prometheus_url: str) -> None:
     """Audit what the ledgers in `live` hold and write ``trial.json`` and its companions to `folder`.
@@ -45,15 +43,15 @@ def write(facts: Facts, folder: Path, live: Path, source: Source, prometheus_url
 def _write(
     facts: Facts, folder: Path, live: Path, source: Source, prometheus_url: str, readers: dict[str, Reader]
 ) -> None:
-    records = {name: _all(reader) for name, reader in readers.items()}
-    verdict, latencies = _audit(facts, readers, records)
+    fifo = bool((facts.guarantees or {}).get("fifo", facts.declares.fifo))
+    verdict, latencies = audited(readers, trial=facts.number, fifo=fifo, drained=facts.drained)
     frame, disagreements = _series(facts, source, prometheus_url)
     if frame is not None:
         frame.to_parquet(folder / "series.parquet", index=False)
     store.write_histograms(folder / "latency.parquet", {"due": latencies.due, "sent": latencies.sent})
     store.pack_ledgers(live / "ledger", folder / "ledger", list(readers))
     store.write_json(folder / "events.json", facts.events_dict())
-    figures = _figures(facts, source, records)
+    figures = _figures(facts, source, readers)
     judged = stamps.judge(_stamp_facts(facts, source, figures, disagreements))
     content = {
         **facts.as_dict(),
@@ -72,20 +70,11 @@ def _write(
     store.write_json(folder / "trial.json", content)
 
 
-def _all(reader: Reader) -> NDArray[np.void]:
-    chunks, at = [], 0
-    while len(chunk := reader.batches(at)):
-        chunks.append(chunk)
-        at += len(chunk)
-    return np.concatenate(chunks) if chunks else reader.batches()
-
-
-def _audit(facts: Facts, readers: dict[str, Reader], records: Ledgers) -> tuple[Audit, Latencies]:
-    producers = {name: each for name, each in records.items() if name.startswith("producer")}
-    workers = {name: (each, readers[name].all_rows) for name, each in records.items() if name.startswith("worker")}
-    guaranteed = facts.guarantees or {}
-    fifo = bool(guaranteed.get("fifo", facts.declares.fifo))
-    return audit.audit(producers, workers, trial=facts.number, fifo=fifo, drained=facts.drained)
+def audited(readers: dict[str, Reader], *, trial: int, fifo: bool, drained: bool) -> tuple[Audit, Latencies]:
+    """The audit of what the ledgers' files hold, read in chunks."""
+    producers = {name: each.all_batches for name, each in readers.items() if name.startswith("producer")}
+    workers = {name: (each.all_batches, each.all_rows) for name, each in readers.items() if name.startswith("worker")}
+    return audit.audit(producers, workers, trial=trial, fifo=fifo, drained=drained)
 
 
 def _series(facts: Facts, source: Source, url: str) -> tuple[pd.DataFrame | None, list[str]]:
@@ -127,7 +116,7 @@ def _crosscheck(source: Source, frame: pd.DataFrame | None, disagreements: list[
     }
 
 
-def _figures(facts: Facts, source: Source, records: Ledgers) -> dict[str, Any]:
+def _figures(facts: Facts, source: Source, readers: dict[str, Reader]) -> dict[str, Any]:
     """Counts and rates; None where the measured load never began."""
     tally = source.tally
     counts = {
@@ -140,7 +129,10 @@ def _figures(facts: Facts, source: Source, records: Ledgers) -> dict[str, Any]:
         "uncertain": tally.uncertain,
         "late": tally.late,
         "settled_in_window": sum(
-            _settled_before(each, facts.end_ns) for name, each in records.items() if name.startswith("worker")
+            _settled_before(records, facts.end_ns)
+            for name, reader in readers.items()
+            if name.startswith("worker")
+            for records in reader.all_batches()
         ),
     }
     elapsed_s = (tally.last_settled_ns - facts.go_ns) / 1e9 if tally.popped and facts.go_ns else None
@@ -173,10 +165,12 @@ def _stamp_facts(facts: Facts, source: Source, figures: dict[str, Any], disagree
 
 
 def _summary(histogram: Histogram) -> dict[str, Any]:
-    """Percentiles in seconds, None where too few values stand behind one."""
+    """Percentiles in seconds; None for one that is unresolved, and why."""
+    found = {name: histogram.quantile(q) for name, q in QUANTILES.items()}
     return {
         "n": histogram.n,
-        **{name: histogram.quantile_s(q) for name, q in QUANTILES.items()},
+        **{name: each.value_s for name, each in found.items()},
+        "unresolved": {name: each.reason for name, each in found.items() if each.value_s is None},
         "max_s": histogram.max_ns / 1e9,
         "zero_n": histogram.zero_n,
         "negative_n": histogram.negative_n,

@@ -8,7 +8,7 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from imqueue.words import SETTLES, Html, milliseconds, pairs, promise, rounded, table
+from imqueue.words import SETTLES, UNRESOLVED, Html, pairs, promise, rounded, table, within
 from imqueue.workload import BadInput, Workload
 
 if TYPE_CHECKING:  # pandas costs a third of a second, which `import imqueue` must not take
@@ -117,7 +117,7 @@ class Result:
 
     @property
     def latency(self) -> pd.DataFrame:
-        """Exact percentiles in milliseconds, from due and from sent; empty where too few messages resolve one."""
+        """Exact percentiles in milliseconds, from due and from sent; "unresolved" where one cannot be told, and why."""
         import pandas as pd
 
         kinds = self.info.get("latency") or {}
@@ -125,12 +125,30 @@ class Result:
             f"from {kind}, ms": [_milliseconds(figures.get(key)) for key in PERCENTILES.values()]
             for kind, figures in kinds.items()
         }
-        return pd.DataFrame(columns, index=list(PERCENTILES), dtype="Float64").round(3)
+        if any(figures.get("unresolved") for figures in kinds.values()):
+            columns["why unresolved"] = [self._why(key) for key in PERCENTILES.values()]
+        return pd.DataFrame(columns, index=list(PERCENTILES), dtype=object)
+
+    def _why(self, percentile: str) -> str:
+        """Why a percentile is unresolved, in the words of each latency that has it so."""
+        kinds = self.info.get("latency") or {}
+        reasons = {kind: (figures.get("unresolved") or {}).get(percentile) for kind, figures in kinds.items()}
+        found = {kind: reason for kind, reason in reasons.items() if reason}
+        if len(found) == len(kinds) and len(set(found.values())) == 1:
+            return str(next(iter(found.values())))
+        return "; ".join(f"from {kind}: {reason}" for kind, reason in found.items())
 
     @property
     def conditions(self) -> Html:
         """What was promised, and measured on what, as read while the trial ran: a table."""
         return Html(table(["condition", "value"], _conditions(self.info)))
+
+    @property
+    def costs(self) -> Html:
+        """CPU time by role, in all and per million messages, the observer's own included: a table."""
+        from imqueue import costs
+
+        return costs.of_trial(self)
 
     def verdict(self) -> str:
         """What came out, made from computed values: figures, messages, stamps."""
@@ -156,7 +174,7 @@ class Result:
         offered = self.info["counts"]["due"] / self.info["load_s"]
         return (
             f"{self.backend} handled {rate} of {rounded(offered)} offered for {self.info['load_s']:.3g} s; from due, "
-            f"half within {milliseconds(due.get('p50_s'))}, 99 % within {milliseconds(due.get('p99_s'))}."
+            f"{_within(due, 'half', 'p50_s')}, {_within(due, '99 %', 'p99_s')}."
         )
 
     def _account(self) -> str:
@@ -194,9 +212,13 @@ def _conditions(info: dict[str, Any]) -> list[tuple[str, object]]:
         ("server's settings as we gave them", pairs(info.get("server_settings"))),
         ("Python", f"{versions.get('python', '?')}; {packages}".rstrip("; ")),
         ("machine", f"{machine.get('cpu', '?')}, {machine.get('cores', '?')} cores, {machine.get('system', '?')}"),
-        ("CPU time, s", pairs({role: f"{spent:.2f}" for role, spent in (info.get("cpu_s") or {}).items()})),
+        ("cores", pairs({role: ",".join(map(str, cores)) for role, cores in (info.get("cores") or {}).items()})),
     ]
 
 
-def _milliseconds(value_s: float | None) -> float | None:
-    return None if value_s is None else value_s * 1e3
+def _milliseconds(value_s: float | None) -> float | str:
+    return UNRESOLVED if value_s is None else round(value_s * 1e3, 3)
+
+
+def _within(figures: dict[str, Any], share: str, percentile: str) -> str:
+    return within(share, figures.get(percentile), (figures.get("unresolved") or {}).get(percentile, ""))

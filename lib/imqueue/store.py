@@ -43,7 +43,7 @@ def pack_ledgers(live: Path, kept: Path, names: list[str]) -> None:
     kept.mkdir(parents=True, exist_ok=True)
     for name in names:
         with Reader(live, name) as reader:
-            _write(kept / f"{name}.batches.parquet", BATCH, _batches(reader))
+            _write(kept / f"{name}.batches.parquet", BATCH, reader.all_batches())
             if name.startswith("worker"):
                 _write(kept / f"{name}.rows.parquet", ROW, reader.all_rows())
 
@@ -58,13 +58,6 @@ def read_ledger(path: Path) -> NDArray[np.void]:
     for field in dtype.names or ():
         records[field] = table[field].to_numpy()
     return records
-
-
-def _batches(reader: Reader) -> Iterator[NDArray[np.void]]:
-    at = 0
-    while len(records := reader.batches(at)):
-        yield records
-        at += len(records)
 
 
 def _write(path: Path, dtype: np.dtype[Any], chunks: Iterator[NDArray[np.void]]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from html import escape
 from typing import TYPE_CHECKING, Any
 
+from imqueue import costs
 from imqueue.grouping import FIGURES, Row, Spread
 from imqueue.words import SETTLES, Html, enumeration, grouped_table, promise, rounded, table
 
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def headline(comparison: Comparison) -> Html:
-    numbers = ["sum, messages/s", "flow, messages/s", "p50 from due, ms", "p99 from due, ms"]
+    numbers = ["sum, messages/s", "of the ceiling", "flow, messages/s", "p50 from due, ms", "p99 from due, ms"]
     groups = {
         _title(str(group)): [_cells(comparison, row) for row in rows] for group, rows in comparison.groups.items()
     }
@@ -35,12 +36,19 @@ def _cells(comparison: Comparison, row: Row) -> list[str]:
     return [
         row.backend,
         _linked(comparison, row, "sum", _text(row.sum_hz)),
+        costs.ceiling_text(costs.of_the_ceiling(row.results, comparison.results)),
         _linked(comparison, row, "flow", _text(row.flow_hz)),
-        _text(row.latency_s("p50_s"), 1e3),
-        _text(row.latency_s("p99_s"), 1e3),
+        row.latency_text("p50_s"),
+        row.latency_text("p99_s"),
         row.audit,
         row.all_stamps,
     ]
+
+
+def cost(comparison: Comparison) -> Html:
+    rows = comparison.groups.items()
+    groups = [(_title(str(group)), [(row.backend, row.results) for row in same]) for group, same in rows]
+    return costs.of_rows(groups, "sum")
 
 
 def promises(comparison: Comparison) -> Html:
@@ -139,8 +147,8 @@ def paragraph(text: str) -> Html:
     return Html(f"<p>{escape(text)}</p>")
 
 
-def _text(spread: Spread | None, scale: float = 1.0) -> str:
-    return "no figure" if spread is None else spread.text(scale)
+def _text(spread: Spread | None) -> str:
+    return "no figure" if spread is None else spread.text()
 
 
 def _sentences(comparison: Comparison) -> list[str]:

@@ -76,7 +76,8 @@ class Tally:
         first, count = int(records["first"][0]), int(n.sum())
         for start in range(first, first + count, CHUNK):
             rows = reader.rows(start, min(CHUNK, first + count - start))
-            self._rows(rows[rows["trial"] == self._trial])
+            ours = rows["trial"] == self._trial
+            self._rows(rows if ours.all() else rows[ours])
 
     def _rows(self, rows: NDArray[np.void]) -> None:
         if not len(rows):

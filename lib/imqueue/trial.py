@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from imqueue import admission, record, registry
+from imqueue import admission, pinning, record, registry
 from imqueue.backend import BackendError, Inline
 from imqueue.control import Control, Phase
 from imqueue.crew import Crew, CrewError
@@ -61,14 +61,8 @@ class Trial:
         self._stopping = threading.Event()
         self._server: Server | None = None
         self._inline = issubclass(registry.load(workload.backend), Inline)
-        self._facts = Facts(
-            id=self.id,
-            number=number,
-            workload=workload,
-            made_at=made,
-            declares=declares,
-            durability=durability,
-        )
+        self._bound = pinning.Bound("none", [])
+        self._facts = Facts(self.id, number, workload, made, declares, durability)
         admission.make_folder(workload, self._live / "ledger")
         self._control = Control(self._live, create=True)
         self._control.workers = workload.workers
@@ -137,6 +131,8 @@ class Trial:
             self._server = self._fleet.server(facts.declares.server, facts.durability)
             usage.add_tree("server", self._server.pids())
             facts.describe_server(self._server)
+            self._bound = pinning.Bound(workload.pin, self._server.pids())
+            facts.server_cores = self._bound.cores
         template = Post("", "", 0, self._live, facts.number, workload, url, self.queue, facts.durability)
         self._crew = crew = Crew(template, self._control, self._source, self._guard)
         self._steering.crew = crew
@@ -253,6 +249,7 @@ class Trial:
         try:
             with self._source.lock:
                 self._source.usage.freeze()
+            self._bound.release()
             if self._steering.crew:
                 killed = self._crew.end(END_MAX_S)
                 facts.harness_errors += [f"{name} did not end by itself and was killed" for name in killed]

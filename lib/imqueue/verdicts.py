@@ -88,11 +88,14 @@ class Verdicts:
 
 
 def verdicts(groups: Mapping[Group, Sequence[Row]], reference: str = "") -> Verdicts:
-    """`reference`: names with commas between them; a group takes the first of them that it has.
+    """Of all groups of queues; what the harness reaches by itself is no queue to compare.
+
+    `reference`: names with commas between them; a group takes the first of them that it has.
 
     Empty, or where a group has none of them: its first by name that has all figures. Raises `BadInput` for a name
     that no group has.
     """
+    groups = _of_queues(groups)
     references = _references(groups, reference)
     asked = _asked(groups, references)
     pairs = [_pair(*each) for each in asked]
@@ -108,7 +111,12 @@ def verdicts(groups: Mapping[Group, Sequence[Row]], reference: str = "") -> Verd
 
 def comparisons_n(groups: Mapping[Group, Sequence[Row]]) -> int:
     """How many comparisons `verdicts` would judge, with the references of its own choice."""
+    groups = _of_queues(groups)
     return sum(_pair(*each).judged for each in _asked(groups, _references(groups, "")))
+
+
+def _of_queues(groups: Mapping[Group, Sequence[Row]]) -> Mapping[Group, Sequence[Row]]:
+    return {group: rows for group, rows in groups.items() if not group.control}
 
 
 def _asked(groups: Mapping[Group, Sequence[Row]], references: Mapping[Group, Row]) -> list[tuple[Row, Row, Figure]]:
@@ -178,8 +186,8 @@ def ratio(row: Row, reference: Row, figure: str = "sum_hz", *, across_groups: bo
             f"{row.backend} and {reference.backend} ran under unlike loads (they differ in {enumeration(differing)}); "
             "allowed: rows of the same load"
         )
-    apart = row.group[:3] != reference.group[:3]
     ours, theirs = (str(each.group._replace(load="")) for each in (row, reference))
+    apart = ours != theirs
     if apart and not across_groups:
         raise BadInput(f"{ours!r} and {theirs!r} are promises of different worth; allowed: across_groups=True")
     label = f"across groups: {ours}, against {theirs}" if apart else ""

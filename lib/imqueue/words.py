@@ -26,9 +26,20 @@ def rounded(value: float | None) -> str:
     return f"{round(value, digits):,.0f}"
 
 
+UNRESOLVED = "unresolved"
+"""In place of a percentile that the messages behind it, or the buckets, cannot tell."""
+
+
 def milliseconds(value_s: float | None) -> str:
-    """Three figures in milliseconds; says so where too few messages resolve the percentile."""
-    return "(too few messages to say)" if value_s is None else f"{rounded(value_s * 1e3)} ms"
+    """Three figures in milliseconds; None is a percentile that is unresolved."""
+    return UNRESOLVED if value_s is None else f"{rounded(value_s * 1e3)} ms"
+
+
+def within(share: str, value_s: float | None, reason: str = "") -> str:
+    """99 % within 3.2 ms, or 99 % unresolved (reason)."""
+    if value_s is not None:
+        return f"{share} within {milliseconds(value_s)}"
+    return f"{share} {UNRESOLVED}" + (f" ({reason})" if reason else "")
 
 
 def promise(value: bool | Mapping[str, float] | None) -> str:

@@ -21,6 +21,9 @@ PROCESSES_MAX = 64
 """A bound on producers and on workers: beyond it a slip of the keyboard would fork the machine to a halt."""
 
 
+PINS = ("none", "separate", "together")
+
+
 class BadInput(ValueError):
     """One sentence that names the value and what is allowed. The command line exits with 2 on it."""
 
@@ -59,6 +62,7 @@ class Workload:
     time_max_s: float = 60.0  # sum: a cap, so that a slow backend reports its rate instead of hanging
     warmup_messages: int = 2_000  # put and drained before anything is measured
     seed: int = 0  # for Poisson arrivals
+    pin: Literal["none", "separate", "together"] = "none"  # cores: see `pinning`
 
     def __post_init__(self) -> None:
         _whole("messages", self.messages, 1, INTEGERS_MAX)
@@ -78,6 +82,7 @@ class Workload:
         _number("time_max_s", self.time_max_s, 0.1, 86_400)
         _number("work_s", self.work_s, 0.0, 3_600)
         _number("lease_s", self.lease_s, 0.1, 86_400)
+        choose("pin", self.pin, PINS)
         choose("arrivals", self.arrivals, ("grid", "poisson"))
         if self.durability is not None:
             choose("durability", self.durability, [str(each) for each in Durability])

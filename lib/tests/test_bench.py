@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import bench
-from bench import pair
+from bench import auditing, pair, recording
 from bench.__main__ import TARGETS_HZ, Cell, bare_names, main, verdict
 from imqueue import registry
 
@@ -72,3 +72,34 @@ def test_bad_input_is_refused_in_one_line(wrong: str, capsys: pytest.CaptureFixt
         main([wrong])
     assert stopped.value.code == 2
     assert wrong.partition("=")[2] in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_a_recording_that_forgets_counts_the_same_messages_and_keeps_none(tmp_path: Path) -> None:
+    for recorded in (True, False):
+        found = recording.run("null", str(tmp_path), 100, 0.2, recorded)
+        assert found.rate_hz > 1_000
+        assert 0 < found.cpu_us < 1_000
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_cost_of_recording_is_judged_by_its_interval() -> None:
+    def cost(*shares: float) -> recording.Cost:
+        runs = [
+            tuple(recording.Run(100 * rate, 1.0) for rate in rates) for rates in ([1 - s for s in shares], [1] * 12)
+        ]
+        return recording.Cost("redis_list", 100, *runs)
+
+    assert cost(*[0.02] * 12).word == "within"
+    assert cost(*[0.08] * 12).word == "over"
+    torn = cost(*[-0.2, 0.3] * 6)
+    assert torn.word == "cannot tell from"
+    assert torn.interval == pytest.approx((-0.2, 0.3))
+    assert cost(-9, -9, *[0.02] * 8, 9, 9).interval == pytest.approx((0.02, 0.02))
+
+
+@pytest.mark.parametrize("batch", [100, 1])
+def test_the_audit_of_many_messages_stays_small(batch: int) -> None:
+    small, large = auditing.measure(10_000, batch), auditing.measure(1_000_000, batch)
+    assert large.received == 1_000_000
+    # State, counts and owners are 5 bytes a message; chunks of records and rows come to some 60 MB, however many.
+    assert large.memory_mb - small.memory_mb < 100

@@ -32,7 +32,7 @@ COLOURS = (  # told apart by colour-blind people (after Okabe-Ito and Tol), each
     "#3B3B3B",
 )
 MARKERS = "osD^vP"
-_SALT = 1551  # the first that gives seven colours to the first seven backends, and to each its own look
+_SALT = 3043  # the first that gives seven colours to the first seven backends, and to each its own look
 INK, GREY, PALE = "#222222", "#6B6B6B", "#D9D9D9"
 WIDTH_IN = 8.0
 _SCREEN_DPI = 100  # a picture of 8 inches is 800 CSS pixels wide

@@ -46,7 +46,8 @@ def flow_latencies(comparison: Comparison, ax: Axes | None = None) -> Chart:
         if half and most:
             axis.plot([half.median * 1e3, most.median * 1e3], [y, y], color=colour(row.backend), linewidth=2, alpha=0.5)
         _dot(axis, y, row, half, filled=False, scale=1e3)
-        note = _stamped(f"{rounded(most.median * 1e3)} ms", row, "flow") if most else _stamped("no figure", row, "flow")
+        note = f"{rounded(most.median * 1e3)} ms" if most else row.latency_text("p99_s")
+        note = _stamped(note, row, "flow")
         _dot(axis, y, row, most, note=note, scale=1e3)
         if sent := row.latency_s("p99_s", "sent"):
             axis.plot([sent.median * 1e3], [y], marker="|", markersize=17, markeredgewidth=2, color=GREY)

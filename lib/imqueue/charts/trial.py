@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -10,12 +11,13 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from imqueue.charts.canvas import GREY, INK, PALE, Chart, axes, colour, finish, legend, log_milliseconds, mark
-from imqueue.charts.windows import View, knots, quantiles, rates, samples, spectrum
+from imqueue.charts.windows import Quantiles, View, knots, quantiles, rates, samples, spectrum, whole
 from imqueue.results import Result
-from imqueue.words import milliseconds, rounded
+from imqueue.words import milliseconds, rounded, within
 
 Source = Result | View | pd.DataFrame
 PUSH, POP, DUE = "queue_trial_push_total", "queue_trial_pop_total", "queue_trial_due_total"
+PROMETHEUS_QUANTILES = (0.5, 0.9, 0.99, 0.999)
 HISTOGRAMS = {"due": "queue_trial_latency_seconds", "sent": "queue_trial_service_seconds"}
 _TICKS = {2: "50 %", 10: "90 %", 100: "99 %", 1e3: "99.9 %", 1e4: "99.99 %", 1e5: "99.999 %", 1e6: "99.9999 %"}
 
@@ -71,25 +73,27 @@ def latency_over_time(source: Source, ax: Axes | None = None) -> Chart:
             found[kind, q] = line = quantiles(view.series, HISTOGRAMS[kind], q, view.end_s)
             if not len(line.start_s):
                 continue
-            edges, lower_s, upper_s = line.steps()
+            edges, (value_s, lower_s, upper_s) = line.steps()
             label = f"p{q * 100:.0f} from {kind}"
             look: dict[str, Any] = {"color": tint, "linestyle": style, "linewidth": width, "label": label}
-            ax.stairs(np.sqrt(lower_s * upper_s) * 1e3, edges, baseline=None, **look)
+            ax.stairs(value_s * 1e3, edges, baseline=None, **look)
             ax.stairs(upper_s * 1e3, edges, baseline=lower_s * 1e3, fill=True, color=tint, alpha=0.15)
     log_milliseconds(ax)
     mark(ax, view)
     _over_time(ax, view, "latency, ms", zero=False)
     due, sent = (found[kind, 0.99].upper_s for kind in HISTOGRAMS)
-    title = f"{view.backend}: too few messages between samples to tell a p99 over time"
-    if len(due) and len(sent):
-        title = f"{view.backend}: p99 stayed under {milliseconds(due.max())} from due"
-        title += f", under {milliseconds(sent.max())} from sent"
+    if not len(due) or not len(sent):
+        title = f"{view.backend}: too few messages between samples to tell a p99 over time"
+    elif np.isnan(due).all() or np.isnan(sent).all():
+        title = f"{view.backend}: p99 over time is unresolved, in the first or last of Prometheus' buckets"
+    else:
+        title = f"{view.backend}: p99 stayed under {milliseconds(np.nanmax(due))} from due"
+        title += f", under {milliseconds(np.nanmax(sent))} from sent"
     alt = "Median and p99 latency over time, from due and from sent, on a log scale."
     widest = max((float((each.end_s - each.start_s).max()) for each in found.values() if len(each.end_s)), default=0)
-    caption = "Bands are Prometheus' buckets: the percentile lies somewhere in the band. "
-    return _finish(
-        ax, view, title, alt, caption + f"Windows hold enough messages to resolve it (up to {widest:.2g} s)."
-    )
+    caption = "Lines are Prometheus' own figures, bands its buckets: the percentile lies somewhere in the band. "
+    caption += f"Windows hold enough messages to resolve it (up to {widest:.2g} s). "
+    return _finish(ax, view, title, alt, caption + _gaps(found.values()))
 
 
 def latency(source: Result, ax: Axes | None = None) -> Chart:
@@ -100,6 +104,7 @@ def latency(source: Result, ax: Axes | None = None) -> Chart:
         known = figures.get(kind) or {}
         x, middle_s = spectrum(source.histogram, kind, known.get("zero_n", 0) + known.get("negative_n", 0))
         ax.plot(x, middle_s * 1e3, color=tint, linewidth=width, label=f"from {kind}")
+        _prometheus(ax, view, kind, tint)
     ax.set_xscale("log")
     log_milliseconds(ax)
     right = max(2.0, ax.get_xlim()[1])
@@ -110,13 +115,41 @@ def latency(source: Result, ax: Axes | None = None) -> Chart:
     ax.set_xlabel("share of messages handled within")
     legend(ax)
     due, sent = figures.get("due") or {}, figures.get("sent") or {}
-    title = f"{view.backend}: 99 % within {milliseconds(due.get('p99_s'))} of being due, "
-    title += f"within {milliseconds(sent.get('p99_s'))} of being sent"
-    alt = f"Percentiles of latency on log scales; half within {milliseconds(due.get('p50_s'))} of being due, "
+    title = f"{view.backend}: p99 was {milliseconds(due.get('p99_s'))} from due, "
+    title += f"{milliseconds(sent.get('p99_s'))} from sent"
+    alt = f"Percentiles of latency on log scales; {within('half', due.get('p50_s'))} of being due, "
     alt += f"the slowest after {milliseconds(due.get('max_s'))}."
-    caption = "Exact, from the ledger. From due counts a message's wait for its put too; from sent, which is all that "
-    caption += "a load that waits for its backend could tell, leaves it out. "
-    return _finish(ax, view, title, alt, caption + "Each line ends where fewer than ten messages are left.")
+    caption = (
+        "Lines: exact, from the ledger. From due counts a message's wait for its put too; from sent, which is all "
+    )
+    caption += "that a load that waits for its backend could tell, leaves it out. Each line ends where fewer than ten "
+    caption += "messages are left. Dots: what Prometheus makes of its buckets, with a bar "
+    return _finish(ax, view, title, alt, caption + "as long as the bucket is wide: the exact percentile must cross it.")
+
+
+def _prometheus(ax: Axes, view: View, kind: str, tint: str) -> None:
+    """Prometheus' own percentiles of the whole trial, those that it resolves, each with its bucket."""
+    told = {q: each for q in PROMETHEUS_QUANTILES if (each := whole(view.series, HISTOGRAMS[kind], q))}
+    if not told:
+        return
+    value, lower, upper = np.array(list(told.values())).T * 1e3
+    look: dict[str, Any] = {"fmt": "o", "color": tint, "markersize": 4.5, "capsize": 4, "elinewidth": 1.5}
+    label = f"Prometheus, from {kind}"
+    ax.errorbar([1 / (1 - q) for q in told], value, (value - lower, upper - value), label=label, **look)
+
+
+def _gaps(lines: Iterable[Quantiles]) -> str:
+    """How many windows are unresolved for where their percentile lies; nothing where none is."""
+    lines = [each for each in lines if len(each.value_s)]
+    missing, windows = (
+        sum(int(np.isnan(each.value_s).sum()) for each in lines),
+        sum(len(each.value_s) for each in lines),
+    )
+    if not missing:
+        return ""
+    return (
+        f"{missing} of {windows} are unresolved, in the first or last bucket (under 10 µs, over 100 s), and not drawn."
+    )
 
 
 def progress(source: Source, ax: Axes | None = None) -> Chart:

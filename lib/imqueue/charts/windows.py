@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from imqueue.histogram import Estimate, prometheus_quantile
 from imqueue.results import Result
 
 INTERVAL_MIN_S = 0.25  # a shorter interval, at the trial's edges, is counted with its neighbour
@@ -75,25 +76,29 @@ def rates(view: View, metric: str, end_s: float | None = None) -> tuple[NDArray[
 
 @dataclass(frozen=True)
 class Quantiles:
-    """One quantile over time: windows from `start_s` to `end_s`, and the bucket that it lies in."""
+    """One quantile over time: windows from `start_s` to `end_s`, Prometheus' own figure, and the bucket that has it.
+
+    NaN where it lies in the first or last bucket, and so is unresolved.
+    """
 
     start_s: NDArray[np.float64]
     end_s: NDArray[np.float64]
+    value_s: NDArray[np.float64]
     lower_s: NDArray[np.float64]
     upper_s: NDArray[np.float64]
 
-    def steps(self) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-        """Of one window or more: edges (n + 1), lower and upper bounds (n), NaN between those that do not touch."""
-        edges, lower_s, upper_s = [self.start_s[0]], [], []
-        for start_s, end_s, low_s, high_s in zip(self.start_s, self.end_s, self.lower_s, self.upper_s, strict=True):
+    def steps(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Of one window or more: edges (n + 1); value, lower and upper bound (3, n), NaN between those apart."""
+        edges, steps = [self.start_s[0]], []
+        for start_s, end_s, *step in zip(
+            self.start_s, self.end_s, self.value_s, self.lower_s, self.upper_s, strict=True
+        ):
             if start_s > edges[-1]:
                 edges.append(start_s)
-                lower_s.append(np.nan)
-                upper_s.append(np.nan)
+                steps.append([np.nan] * 3)
             edges.append(end_s)
-            lower_s.append(low_s)
-            upper_s.append(high_s)
-        return np.array(edges), np.array(lower_s), np.array(upper_s)
+            steps.append(step)
+        return np.array(edges), np.array(steps).T
 
 
 def quantiles(series: pd.DataFrame, histogram: str, q: float, end_s: float) -> Quantiles:
@@ -103,22 +108,30 @@ def quantiles(series: pd.DataFrame, histogram: str, q: float, end_s: float) -> Q
     """
     rows = series[series["metric"] == f"{histogram}_bucket"]
     if rows.empty:
-        return Quantiles(*(np.empty(0) for _ in range(4)))
-    table = rows.assign(bound_s=rows["le"].astype(float)).pivot_table("value", "time_s", "bound_s")
+        return Quantiles(*(np.empty(0) for _ in range(5)))
+    table = _buckets(rows)
     table = table[table.index <= end_s + 1.0]
-    bounds_s = table.columns.to_numpy(float)
-    counts = np.diff(table.to_numpy(float), axis=1, prepend=0.0)
-    windows = _windows(counts.sum(axis=1), 10 / (1 - q) - 1e-6)
+    bounds_s, counts = table.columns.to_numpy(float), table.to_numpy(float)
+    windows = _windows(counts[:, -1], 10 / (1 - q) - 1e-6)
     time_s = np.clip(table.index.to_numpy(float), 0.0, end_s)
-    lower_s, upper_s = [], []
-    for first, last in windows:
-        within = np.cumsum(counts[last] - counts[first])
-        bucket = int(np.searchsorted(within, q * within[-1]))
-        # The ends of the scale have no ratio of their own, so they are drawn as one bucket of the next one's.
-        upper_s.append(bounds_s[bucket] if np.isfinite(bounds_s[bucket]) else bounds_s[bucket - 1] * 2**0.25)
-        lower_s.append(bounds_s[bucket - 1] if bucket else bounds_s[0] / 2**0.25)
+    found = [prometheus_quantile(bounds_s, counts[last] - counts[first], q) for first, last in windows]
+    value_s, lower_s, upper_s = np.array([each or [np.nan] * 3 for each in found]).reshape(-1, 3).T
     firsts, lasts = [w[0] for w in windows], [w[1] for w in windows]
-    return Quantiles(time_s[firsts], time_s[lasts], np.array(lower_s), np.array(upper_s))
+    return Quantiles(time_s[firsts], time_s[lasts], value_s, lower_s, upper_s)
+
+
+def whole(series: pd.DataFrame, histogram: str, q: float) -> Estimate | None:
+    """What Prometheus tells of a quantile over the whole trial, from its last sample; None: unresolved."""
+    rows = series[series["metric"] == f"{histogram}_bucket"]
+    if rows.empty:
+        return None
+    table = _buckets(rows)  # the first sample is of zeros: no load starts before it was served
+    return prometheus_quantile(table.columns.to_numpy(float), table.to_numpy(float)[-1], q)
+
+
+def _buckets(rows: pd.DataFrame) -> pd.DataFrame:
+    """Cumulative counts: a row for each sample's time, a column for each upper bound in seconds."""
+    return rows.assign(bound_s=rows["le"].astype(float)).pivot_table("value", "time_s", "bound_s")
 
 
 def _windows(totals: NDArray[np.float64], least: float) -> list[tuple[int, int]]:

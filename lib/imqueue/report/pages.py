@@ -14,7 +14,7 @@ from nbconvert import HTMLExporter
 
 from imqueue.words import Html
 
-_NUMBER = re.compile(r"[-+]?[\d.,]+(e[-+]?\d+)?|nan|NaN|<NA>")
+_NUMBER = re.compile(r"[-+]?[\d.,]+(e[-+]?\d+)?|nan|NaN|<NA>|unresolved")
 _TEMPLATES = Path(__file__).parent / "templates"
 
 
