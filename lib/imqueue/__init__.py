@@ -18,13 +18,14 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from imqueue import charts, compare
     from imqueue.client import Busy, DriverError
-    from imqueue.notebook import attach, backends, open, result, run, server_url, start, trials
+    from imqueue.notebook import attach, backends, open, rerun, result, run, server_url, start, trials
     from imqueue.workload import BadInput, Workload
 
 _FROM = {
     "attach": "notebook",
     "backends": "notebook",
     "open": "notebook",
+    "rerun": "notebook",
     "result": "notebook",
     "run": "notebook",
     "server_url": "notebook",
@@ -46,6 +47,7 @@ __all__ = [
     "charts",
     "compare",
     "open",
+    "rerun",
     "result",
     "run",
     "server_url",

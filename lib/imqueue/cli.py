@@ -50,6 +50,8 @@ def _run(arguments: list[str]) -> int:
     run = commands.add_parser("run", help="one trial: imqueue run redis_list rate_hz=2000 duration_s=10")
     run.add_argument("backend")
     run.add_argument("parameters", nargs="*", metavar="name=value", help="fields of imqueue.Workload")
+    rerun = commands.add_parser("rerun", help="a finished trial once more, and what differs here: imqueue rerun <path>")
+    rerun.add_argument("trial", help="its folder, or its id in the data folder")
     backends = commands.add_parser("backends", help="what each backend promises, and which are here")
     backends.add_argument("--markdown", action="store_true", help="as README's table, without asking for servers")
     commands.add_parser("up", help="start the driver and all servers, in the background")
@@ -79,6 +81,14 @@ def _run_trial(chosen: argparse.Namespace) -> int:
     result = notebook.run(chosen.backend, **parameters)
     print(result.verdict())
     return 0 if result.passed else 1
+
+
+def _rerun(chosen: argparse.Namespace) -> int:
+    repeated = notebook.rerun(chosen.trial)
+    print(repeated.verdict())
+    if not repeated.differences.empty:
+        print(repeated.differences.to_string(index=False))
+    return 0 if repeated.passed else 1
 
 
 def _parameter(text: str) -> tuple[str, Any]:
@@ -145,6 +155,7 @@ def _status(_: argparse.Namespace) -> int:
 COMMANDS = {
     "report": _report,
     "run": _run_trial,
+    "rerun": _rerun,
     "backends": _backends,
     "up": _up,
     "down": _down,

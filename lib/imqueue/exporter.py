@@ -6,14 +6,19 @@ import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 
+from imqueue import watch
 from imqueue.histogram import Coarse
 from imqueue.ledger import DEPTH, DEPTH_AT_NS, Page
 from imqueue.schedule import DueCounter
+from imqueue.servers import Server
+from imqueue.servers.guard import Guard
 from imqueue.tally import Tally
 from imqueue.usage import Usage
+from imqueue.workload import Workload
 
 ROLES = ("producer", "worker", "driver", "server", "prometheus")
 ERROR_KINDS = ("rejected", "uncertain", "backend", "harness")
@@ -35,7 +40,25 @@ class Source:
     due_until_ns: int | None = None  # nothing is due from here on
     batch_rate_hz: float = 0.0
     errors: dict[str, int] = field(default_factory=dict)
+    watches: list[watch.Watch] = field(default_factory=list)
     lock: threading.Lock = field(default_factory=threading.Lock)
+
+    @classmethod
+    def of(cls, trial: str, workload: Workload, tally: Tally) -> Source:
+        """Before its children are there."""
+        is_flow, n = workload.shape == "flow", (workload.producers, workload.workers)
+        return cls(trial, workload.backend, tally, is_flow, producers=n[0], workers=n[1])
+
+    def watch(self, server: Server | None, guard: Guard) -> None:
+        """From now on show what the server and the machine say of themselves, too; what that takes is the driver's."""
+        self.watches = watch.start(server, guard)
+        for pid in [each.pid for each in self.watches if each.pid is not None]:
+            self.usage.add("driver", pid)
+
+    def end_watches(self) -> dict[str, Any]:
+        """How each of them did."""
+        ended, self.watches = self.watches, []
+        return {each.name: each.end() for each in ended}
 
     def due_total(self, now_ns: int) -> int:
         """Messages offered so far; a sum offers what it attempts."""
@@ -72,6 +95,9 @@ class Exporter:
         source = self.source
         if source is None:
             return
+        watches = source.watches
+        for each in watches:
+            each.ask()
         with source.lock:
             source.tally.update()
             usage = source.usage.read()
@@ -80,6 +106,7 @@ class Exporter:
         yield from _gauges(source)
         yield from _histograms(source)
         yield from _usage(source, usage)
+        yield from watch.metrics(watches, source.backend, source.id)
 
     def scraped(self, started_ns: int) -> None:
         """Prometheus has been served a scrape that was begun at `started_ns`."""

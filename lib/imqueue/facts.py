@@ -12,7 +12,7 @@ from typing import Any
 
 from imqueue import pinning
 from imqueue.backend import Declares, Durability
-from imqueue.servers import Server
+from imqueue.servers import External, Server
 from imqueue.workload import Workload
 
 
@@ -37,7 +37,11 @@ class Facts:
     times: dict[str, float] = field(default_factory=dict)
     harness_errors: list[str] = field(default_factory=list)
     guarantees: dict[str, Any] | None = None
+    changes: list[dict[str, Any]] = field(default_factory=list)
     server_version: str | None = None
+    server_private: bool | None = None  # None: it needs no server
+    prometheus_version: str | None = None
+    watched: dict[str, Any] = field(default_factory=dict)
     server_settings: dict[str, str] = field(default_factory=dict)
     cpu_s: dict[str, float] = field(default_factory=dict)
     memory_bytes: dict[str, int] = field(default_factory=dict)
@@ -63,6 +67,7 @@ class Facts:
 
     def describe_server(self, server: Server) -> None:
         self.server_version = f"{server.kind} {server.version()}"
+        self.server_private = not isinstance(server, External)
         self.server_settings = server.settings()
 
     def as_dict(self) -> dict[str, Any]:
@@ -78,6 +83,7 @@ class Facts:
             "durability": str(self.durability),
             "declares": asdict(self.declares),
             "guarantees": self.guarantees,
+            "changes": [self._relative(each, "asked") for each in self.changes],
             "segments": [self._relative(each, "start") for each in self.segments],
             "go_wall_s": self.go_wall_s,
             "cores": self._cores(),
@@ -87,6 +93,8 @@ class Facts:
             "machine_cores": [round(cores, 3) for cores in self.machine_cores],
             "memory_bytes": self.memory_bytes,
             "server_settings": self.server_settings,
+            "server_private": self.server_private,
+            "watched": self.watched,
         }
 
     def _cores(self) -> dict[str, list[int]]:

@@ -10,18 +10,29 @@ from typing import Any
 import psutil
 
 CLIENT_PACKAGES = (
-    *("imqueue", "numpy", "redis", "hiredis", "pika", "psycopg", "PyMySQL", "nats-py", "greenstalk", "reactivex"),
+    "imqueue",
+    "numpy",
+    "redis",
+    "hiredis",
+    "pika",
+    "psycopg",
+    "psycopg-binary",
+    "PyMySQL",
+    "nats-py",
+    "greenstalk",
+    "reactivex",
     "prometheus-client",
 )
 
 
 def describe() -> dict[str, Any]:
-    """CPU model, cores, memory in bytes, operating system."""
+    """CPU model, cores, memory in bytes, operating system and kernel, and the rule by which the CPU sets its clock."""
     return {
         "cpu": _cpu(),
         "cores": psutil.cpu_count() or 1,
         "memory_bytes": psutil.virtual_memory().total,
         "system": f"{_distribution()}, {platform.system()} {platform.release()}, {platform.machine()}",
+        "governor": _governor(),
     }
 
 
@@ -43,6 +54,15 @@ def _cpu() -> str:
         return platform.processor() or platform.machine()
     models = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
     return models[0] if models else platform.machine()
+
+
+def _governor() -> str | None:
+    """As each core has it; None where it cannot be read, as in most virtual machines."""
+    files = Path("/sys/devices/system/cpu").glob("cpu[0-9]*/cpufreq/scaling_governor")
+    try:
+        return ", ".join(sorted({file.read_text().strip() for file in files})) or None
+    except OSError:
+        return None
 
 
 def _distribution() -> str:

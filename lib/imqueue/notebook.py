@@ -15,6 +15,7 @@ from imqueue.workload import BadInput, Workload
 if TYPE_CHECKING:
     import pandas as pd
 
+    from imqueue.provenance import Rerun
     from imqueue.results import Result
 
 LOOK_S = 0.1
@@ -155,6 +156,51 @@ def result(trial: Any) -> Result:
     if not (folder / "trial.json").exists():
         raise BadInput(f"no finished trial {str(trial)!r}; imqueue.trials() lists them")
     return Result(folder)
+
+
+def rerun(trial: Any, *, progress: bool = True) -> Rerun:
+    """Repeat a finished trial (its folder, or its id), changes made by hand included, and say what differs here.
+
+    The `Result` has `differences`, a DataFrame: `what`, `then`, `now`. Raises `BadInput` where there is no such trial,
+    or none that this machine and this imqueue can repeat; nothing is started then.
+    """
+    from imqueue import provenance
+
+    original = result(trial)
+    parameters = provenance.workload_of(original)
+    _refuse_absent(original)
+    again = start(**parameters)
+    not_made = _replay(again, original.info.get("changes") or [])
+    repeated = provenance.Rerun(again.wait(progress=progress).folder, original, not_made)
+    print(repeated.sentence())
+    return repeated
+
+
+def _refuse_absent(original: Result) -> None:
+    from imqueue.fleet import why_missing
+
+    backend = original.backend
+    if backend not in registry.names():
+        raise BadInput(f"{original.id} is a trial of {backend}, a backend that is not in this imqueue")
+    if reason := why_missing(backend):
+        raise BadInput(f"{original.id} is a trial of {backend}, which cannot run here: {reason}")
+
+
+def _replay(trial: Trial, changes: list[dict[str, Any]]) -> list[str]:
+    """Make changes when they were asked for; returns why some could not be made."""
+    refused = []
+    try:
+        for change in changes:
+            while not (status := trial.status())["finished"] and status["since_go_s"] < change["asked_s"]:
+                time.sleep(min(0.02, change["asked_s"] - status["since_go_s"]))
+            try:
+                trial.change(**{name: value for name, value in change.items() if name != "asked_s"})
+            except BadInput as error:
+                refused.append(str(error))
+    except BaseException:
+        trial.stop()
+        raise
+    return refused
 
 
 def trials() -> list[str]:

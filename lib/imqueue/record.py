@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from imqueue import audit, machine, series, stamps, store
+from imqueue import audit, machine, series, stamps, store, version
 from imqueue.audit import Audit, Latencies
 from imqueue.exporter import Source
 from imqueue.facts import Facts
@@ -63,9 +63,11 @@ def _write(
         "versions": {
             "python": sys.version.split()[0],
             "server": facts.server_version,
+            "prometheus": facts.prometheus_version,
             "packages": machine.packages(),
         },
         "machine": machine.describe(),
+        "code": version.code(),
     }
     store.write_json(folder / "trial.json", content)
 

@@ -42,7 +42,10 @@ class Result:
             text = (self.folder / "trial.json").read_text()
         except OSError as error:
             raise BadInput(f"no finished trial in {self.folder}: {error.strerror}") from error
-        self.info: dict[str, Any] = json.loads(text)
+        try:
+            self.info: dict[str, Any] = json.loads(text)
+        except ValueError as error:
+            raise BadInput(f"{self.folder / 'trial.json'} cannot be read: {error}") from None
 
     @property
     def id(self) -> str:
@@ -80,6 +83,11 @@ class Result:
         return self.info["state"] == "done" and bool(audit and audit["passed"]) and not invalid
 
     @property
+    def watched(self) -> bool:
+        """Whether its server was asked for its own view meanwhile (`why=True`): its figures are not for ranking."""
+        return bool(self.info["workload"].get("why"))  # also of a trial by another imqueue
+
+    @property
     def kept_up(self) -> bool:
         """Whether it passed and no backlog grew, so that its latency stands for the rate offered."""
         return self.passed and not any(each["stamp"] == "overload" for each in self.stamps)
@@ -92,7 +100,10 @@ class Result:
 
     @cached_property
     def series(self) -> pd.DataFrame:
-        """Prometheus' raw samples: metric, time_s after go, value, and the labels le, kind and role."""
+        """Prometheus' raw samples: metric, time_s after go, value, and the labels le, kind and role.
+
+        With `why=True` also what the server and the machine said of themselves: ``queue_server_*``, ``queue_host_*``.
+        """
         return self._table("series.parquet", ["metric", "time_s", "value", "le", "kind", "role"])
 
     @cached_property
@@ -155,6 +166,8 @@ class Result:
         sentences = [self._outcome()]
         if self.info.get("audit"):
             sentences.append(self._account())
+        if self.watched:
+            sentences.append("Its server was watched meanwhile (why=True), so it is not ranked.")
         sentences += [f"{each['stamp'].capitalize()}: {each['reason'].rstrip('.')}." for each in self.stamps]
         return " ".join(sentences)
 

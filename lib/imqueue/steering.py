@@ -52,6 +52,7 @@ class Steering:
 
     def change(self, rate_hz: float | None, producers: int | None, workers: int | None) -> None:
         """Raises `BadInput`, and leaves the trial as it was."""
+        asked_ns = time.monotonic_ns()
         with self._lock:
             changes = {"rate_hz": rate_hz, "producers": producers, "workers": workers}
             given = {name: value for name, value in changes.items() if value is not None}
@@ -63,6 +64,7 @@ class Steering:
             if (wanted.rate_hz, wanted.producers) != (self.workload.rate_hz, self.workload.producers):
                 self._set_flow(wanted)
             self.workload = wanted
+            self._facts.changes.append({"asked_ns": asked_ns, **given})
 
     def _refuse(self, given: dict[str, float]) -> None:
         shape = self.workload.shape

@@ -66,14 +66,7 @@ class Trial:
         admission.make_folder(workload, self._live / "ledger")
         self._control = Control(self._live, create=True)
         self._control.workers = workload.workers
-        self._source = Source(
-            id=self.id,
-            backend=workload.backend,
-            tally=Tally(self._live, number),
-            is_flow=workload.shape == "flow",
-            producers=workload.producers,
-            workers=workload.workers,
-        )
+        self._source = Source.of(self.id, workload, Tally(self._live, number))
         self._steering = Steering(workload, self._control, self._source, self._facts)
         if self._inline or declares.in_process:
             self._steering.fixed = f"{workload.backend} lives in one process: its threads are fixed at the start"
@@ -126,13 +119,17 @@ class Trial:
         url = self._fleet.url(workload.backend, facts.durability)
         usage = self._source.usage
         usage.add("driver", os.getpid())
-        usage.add_tree("prometheus", self._fleet.server("prometheus").pids())
+        prometheus = self._fleet.server("prometheus")
+        facts.prometheus_version = prometheus.version()
+        usage.add_tree("prometheus", prometheus.pids())
         if facts.declares.server is not None:
             self._server = self._fleet.server(facts.declares.server, facts.durability)
             usage.add_tree("server", self._server.pids())
             facts.describe_server(self._server)
             self._bound = pinning.Bound(workload.pin, self._server.pids())
             facts.server_cores = self._bound.cores
+        if workload.why:
+            self._source.watch(self._server, self._guard)
         template = Post("", "", 0, self._live, facts.number, workload, url, self.queue, facts.durability)
         self._crew = crew = Crew(template, self._control, self._source, self._guard)
         self._steering.crew = crew
@@ -245,8 +242,8 @@ class Trial:
         self.state = "writing"
         self._control.phase = Phase.STOP
         facts = self._facts
-        facts.workload = self._steering.workload
         try:
+            facts.watched = self._source.end_watches()
             with self._source.lock:
                 self._source.usage.freeze()
             self._bound.release()
@@ -288,6 +285,7 @@ class Trial:
             "durability": str(facts.durability),
             "folder": str(self.folder),
             "queue": self.queue,
+            "since_go_s": facts.since_go_s(time.monotonic_ns()),
             "done": min(done, total),
             "total": total,
             "pushed": tally.pushed,

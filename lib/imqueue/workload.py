@@ -63,6 +63,7 @@ class Workload:
     warmup_messages: int = 2_000  # put and drained before anything is measured
     seed: int = 0  # for Poisson arrivals
     pin: Literal["none", "separate", "together"] = "none"  # cores: see `pinning`
+    why: bool = False  # read what server and machine say of themselves too; such a trial is not ranked
 
     def __post_init__(self) -> None:
         _whole("messages", self.messages, 1, INTEGERS_MAX)
@@ -83,6 +84,8 @@ class Workload:
         _number("work_s", self.work_s, 0.0, 3_600)
         _number("lease_s", self.lease_s, 0.1, 86_400)
         choose("pin", self.pin, PINS)
+        if not isinstance(self.why, bool):
+            raise BadInput(f"why is {self.why!r}; allowed: true or false")
         choose("arrivals", self.arrivals, ("grid", "poisson"))
         if self.durability is not None:
             choose("durability", self.durability, [str(each) for each in Durability])

@@ -10,7 +10,7 @@ import psutil
 import pytest
 from trialing import BRIEF, SMALL, here, queues_left, running, sound
 
-from imqueue import client, notebook, registry, store
+from imqueue import charts, client, notebook, registry, store
 from imqueue.backend import Durability, Inline
 from imqueue.ledger import PID, STATE, Page, State
 
@@ -171,3 +171,25 @@ def test_the_ledger_is_kept_and_tells_the_same(one_driver: Path) -> None:
 def test_each_queue_is_dropped_at_the_end() -> None:
     notebook.run("redis_list", **SMALL)
     assert queues_left() == []
+
+
+@pytest.mark.parametrize("why", [True, False])
+def test_a_watched_flow_has_its_servers_own_view_at_the_same_samples_and_says_so(why: bool) -> None:
+    result = notebook.run(here("redis_list"), **BRIEF, why=why)
+    sound(result)
+    series = result.series
+    told = series[series["metric"].str.startswith(("queue_server_", "queue_host_"))]
+    assert result.watched is why
+    assert ("watched" in result.verdict()) is why
+    if not why:
+        assert told.empty
+        assert "not watched" in str(charts.why(result))
+        return
+    pushes = series[series["metric"] == "queue_trial_push_total"]["time_s"]
+    commands = told[told["metric"] == "queue_server_commands_total"]
+    assert list(commands["time_s"]) == list(pushes)
+    assert commands["value"].max() - commands["value"].min() >= 750 / 100, "at least a command a batch"
+    assert result.info["watched"]["redis"] == {"asked": len(pushes), "missed": 0, "error": None}
+    chart = charts.why(result)
+    assert isinstance(chart, charts.Chart)
+    assert "Redis: commands per second" in chart.alt

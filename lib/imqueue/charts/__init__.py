@@ -6,6 +6,7 @@ from imqueue.charts.canvas import COLOURS, Chart, colour, marker
 from imqueue.charts.forest import ratios
 from imqueue.charts.side import flow_latencies, sum_rates, throughputs
 from imqueue.charts.trial import depth, latency, latency_over_time, progress, throughput
+from imqueue.charts.why import why
 from imqueue.charts.windows import View
 
 __all__ = [
@@ -23,4 +24,5 @@ __all__ = [
     "sum_rates",
     "throughput",
     "throughputs",
+    "why",
 ]

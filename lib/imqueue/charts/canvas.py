@@ -32,10 +32,10 @@ COLOURS = (  # told apart by colour-blind people (after Okabe-Ito and Tol), each
     "#3B3B3B",
 )
 MARKERS = "osD^vP"
-_SALT = 3043  # the first that gives seven colours to the first seven backends, and to each its own look
+_SALT = 12533  # the first that gives seven colours to the first seven backends, and to each its own look
 INK, GREY, PALE = "#222222", "#6B6B6B", "#D9D9D9"
 WIDTH_IN = 8.0
-_SCREEN_DPI = 100  # a picture of 8 inches is 800 CSS pixels wide
+SCREEN_DPI = 100  # a picture of 8 inches is 800 CSS pixels wide
 _FILE_DPI = 200  # and twice as sharp
 _TITLE_COLUMNS = 84
 
@@ -75,7 +75,7 @@ class Chart:
         data = base64.b64encode(self.png()).decode()
         return (
             f'<figure class="chart" style="margin:0"><img alt="{escape(self.alt)}" '
-            f'style="width:100%;max-width:{WIDTH_IN * _SCREEN_DPI:.0f}px;height:auto" '
+            f'style="width:100%;max-width:{WIDTH_IN * SCREEN_DPI:.0f}px;height:auto" '
             f'src="data:image/png;base64,{data}"><figcaption>{escape(self.caption)}</figcaption></figure>'
         )
 
@@ -83,7 +83,7 @@ class Chart:
 def axes(ax: Axes | None, height_in: float = 3.4) -> Axes:
     """`ax`, or the one on a new figure that belongs to no window; dressed like all others."""
     if ax is None:
-        ax = Figure(figsize=(WIDTH_IN, height_in), dpi=_SCREEN_DPI, layout="constrained").add_subplot()
+        ax = Figure(figsize=(WIDTH_IN, height_in), dpi=SCREEN_DPI, layout="constrained").add_subplot()
     dress(ax)
     return ax
 

@@ -38,8 +38,8 @@ class RabbitMQ(Private):
         how = how_to_get("rabbitmq-server")
         for what, found in {
             "rabbitmq-server": _script(),
-            "erl": _erlang("erl"),
-            "epmd": _erlang("epmd"),
+            "erl": erlang("erl"),
+            "epmd": erlang("epmd"),
         }.items():
             if found is None:
                 return f"{what} is not on this machine; {how}"
@@ -75,7 +75,7 @@ class RabbitMQ(Private):
 
     def launch(self, timeout_s: float) -> None:
         # A broker that finds no epmd starts one that outlives it; this one is our child, and ends with it.
-        epmd = _erlang("epmd")
+        epmd = erlang("epmd")
         assert epmd is not None
         command = [epmd, "-port", str(self._epmd), "-address", "127.0.0.1"]
         self.spawn("epmd.log", command, self._epmd_obstacle, timeout_s)
@@ -91,7 +91,7 @@ class RabbitMQ(Private):
         return [str(script)]
 
     def env(self) -> dict[str, str]:
-        script, erl = _script(), _erlang("erl")
+        script, erl = _script(), erlang("erl")
         assert script is not None
         assert erl is not None
         return {
@@ -142,6 +142,7 @@ def _series(script: Path) -> str:
     return "any"
 
 
-def _erlang(program: str) -> str | None:
+def erlang(program: str) -> str | None:
+    """Where a program of Erlang's lies; None: it is not here."""
     folders = [f for top in (sys.prefix, "/usr") for f in glob.glob(f"{top}/lib/erlang/erts-*/bin")]
     return find(program, *folders)
