@@ -10,7 +10,7 @@ endif
 IMQUEUE := $(BIN)/python -m imqueue
 
 .DEFAULT_GOAL := help
-.PHONY: help report lab backends up down status test check bench env servers node browser lock clean
+.PHONY: help report lab backends up down status test check bench env servers node strace browser lock clean
 .SILENT:
 
 help:
@@ -19,7 +19,7 @@ help:
 report: env servers node  ## data/report/index.html: every backend compared on this machine (PROFILE=quick|full, BACKENDS=a,b, REFERENCE=a)
 	$(IMQUEUE) report --profile '$(PROFILE)' --backends '$(BACKENDS)' --reference '$(REFERENCE)'
 
-lab: env servers node  ## JupyterLab on the notebooks, on this machine only, with a token
+lab: env servers node strace  ## JupyterLab on the notebooks, on this machine only, with a token
 	$(BIN)/python -m jupyterlab notebooks --ServerApp.ip=127.0.0.1 $(if $(filter 0,$(shell id -u)),--allow-root)
 
 backends: env  ## the table of backends: what each promises, and why one is missing (MARKDOWN=1)
@@ -34,7 +34,7 @@ down: env  ## nothing of ours left running
 status: env  ## what is running, and where
 	$(IMQUEUE) status
 
-test: env servers node browser  ## the verdict of every test, against real servers
+test: env servers node strace browser  ## the verdict of every test, against real servers
 	$(BIN)/python -m pytest lib/tests --numprocesses 2
 
 check: env  ## lint, format, types and the floors of the lib, all clean
@@ -54,6 +54,9 @@ servers:  ## redis, postgres, rabbitmq, mariadb, nats, beanstalkd and prometheus
 
 node: env
 	sh lib/setup/node.sh
+
+strace:  # counts fsyncs for 30_durability
+	sh lib/setup/programs.sh strace
 
 browser:
 	sh lib/setup/programs.sh browser

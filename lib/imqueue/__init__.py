@@ -19,11 +19,13 @@ if TYPE_CHECKING:
     from imqueue import charts, compare
     from imqueue.client import Busy, DriverError
     from imqueue.notebook import attach, backends, open, rerun, result, run, server_url, start, trials
+    from imqueue.pricing import durability
     from imqueue.workload import BadInput, Workload
 
 _FROM = {
     "attach": "notebook",
     "backends": "notebook",
+    "durability": "pricing",
     "open": "notebook",
     "rerun": "notebook",
     "result": "notebook",
@@ -46,6 +48,7 @@ __all__ = [
     "backends",
     "charts",
     "compare",
+    "durability",
     "open",
     "rerun",
     "result",

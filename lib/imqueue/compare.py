@@ -23,7 +23,10 @@ REPORT = "report.json"
 
 @dataclass(frozen=True)
 class Comparison:
-    """The trials of a report, and what the report says of itself (`about`: empty for a bare list of trials)."""
+    """The trials of a report, and what the report says of itself (`about`: empty for a bare list of trials).
+
+    A watched trial is told among the troubles, with its stamp, and its figures stand nowhere.
+    """
 
     results: Sequence[Result]
     about: dict[str, Any] = field(default_factory=dict)
@@ -31,7 +34,7 @@ class Comparison:
     @cached_property
     def groups(self) -> dict[Group, list[Row]]:
         """Rows by group: by name, and where intervals separate the sums, the faster tier first."""
-        groups = grouped(self.results)
+        groups = grouped([result for result in self.results if not result.watched])
         ranked = {group: [row for tier in tiers for row in tier] for group, tiers in self._tiers(groups).items()}
         return {
             group: ranked[group] + [row for row in rows if row not in ranked[group]] for group, rows in groups.items()

@@ -38,6 +38,7 @@ class Facts:
     harness_errors: list[str] = field(default_factory=list)
     guarantees: dict[str, Any] | None = None
     changes: list[dict[str, Any]] = field(default_factory=list)
+    fsyncs: dict[str, Any] | None = None  # None: not asked for
     server_version: str | None = None
     server_private: bool | None = None  # None: it needs no server
     prometheus_version: str | None = None
@@ -84,6 +85,7 @@ class Facts:
             "declares": asdict(self.declares),
             "guarantees": self.guarantees,
             "changes": [self._relative(each, "asked") for each in self.changes],
+            "fsyncs": self.fsyncs,
             "segments": [self._relative(each, "start") for each in self.segments],
             "go_wall_s": self.go_wall_s,
             "cores": self._cores(),

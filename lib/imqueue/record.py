@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     import pandas as pd
 
 QUANTILES = {"p50_s": 0.5, "p90_s": 0.9, "p99_s": 0.99, "p999_s": 0.999}
+WATCHED = {
+    "why": "its server was asked for its own view meanwhile, which costs it some speed: its figures are not ranked",
+    "count_fsyncs": "fsyncs were counted by strace, which slows what it watches: its speed is no figure",
+}
 MARGIN_S = 2.0  # of series before the start of the load
 SETTLE_TRIES = 10
 SETTLE_S = 0.1
@@ -163,6 +167,7 @@ def _stamp_facts(facts: Facts, source: Source, figures: dict[str, Any], disagree
         machine_cores=facts.machine_cores,
         errors=tuple([facts.error] if facts.error else facts.harness_errors),
         disagreements=tuple(disagreements),
+        watched=tuple(reason for name, reason in WATCHED.items() if getattr(facts.workload, name)),
     )
 
 

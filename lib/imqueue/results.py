@@ -12,7 +12,9 @@ from imqueue.words import SETTLES, UNRESOLVED, Html, pairs, promise, rounded, ta
 from imqueue.workload import BadInput, Workload
 
 if TYPE_CHECKING:  # pandas costs a third of a second, which `import imqueue` must not take
+    import numpy as np
     import pandas as pd
+    from numpy.typing import NDArray
 
 VERDICTS = {
     "attempted": "put was called",
@@ -84,13 +86,26 @@ class Result:
 
     @property
     def watched(self) -> bool:
-        """Whether its server was asked for its own view meanwhile (`why=True`): its figures are not for ranking."""
-        return bool(self.info["workload"].get("why"))  # also of a trial by another imqueue
+        """Whether somebody looked on who costs it speed: `why=True`, `count_fsyncs=True`. It is never ranked."""
+        workload = self.info["workload"]
+        return bool(workload.get("why") or workload.get("count_fsyncs"))  # also of a trial by another imqueue
 
     @property
     def kept_up(self) -> bool:
         """Whether it passed and no backlog grew, so that its latency stands for the rate offered."""
         return self.passed and not any(each["stamp"] == "overload" for each in self.stamps)
+
+    @cached_property
+    def put_s(self) -> NDArray[np.float64]:
+        """How long each acknowledged put took, in seconds; from the ledgers."""
+        import numpy as np
+
+        from imqueue import store
+        from imqueue.ledger import Outcome
+
+        puts = [store.read_ledger(path) for path in sorted((self.folder / "ledger").glob("producer-*.batches.parquet"))]
+        done = [each[each["outcome"] == Outcome.DONE] for each in puts]
+        return np.concatenate([(each["end_ns"] - each["start_ns"]) / 1e9 for each in done] or [np.empty(0)])
 
     @cached_property
     def events(self) -> list[dict[str, Any]]:
@@ -166,8 +181,6 @@ class Result:
         sentences = [self._outcome()]
         if self.info.get("audit"):
             sentences.append(self._account())
-        if self.watched:
-            sentences.append("Its server was watched meanwhile (why=True), so it is not ranked.")
         sentences += [f"{each['stamp'].capitalize()}: {each['reason'].rstrip('.')}." for each in self.stamps]
         return " ".join(sentences)
 
@@ -226,7 +239,16 @@ def _conditions(info: dict[str, Any]) -> list[tuple[str, object]]:
         ("Python", f"{versions.get('python', '?')}; {packages}".rstrip("; ")),
         ("machine", f"{machine.get('cpu', '?')}, {machine.get('cores', '?')} cores, {machine.get('system', '?')}"),
         ("cores", pairs({role: ",".join(map(str, cores)) for role, cores in (info.get("cores") or {}).items()})),
+        ("fsyncs", _fsyncs(info.get("fsyncs"))),
     ]
+
+
+def _fsyncs(found: dict[str, Any] | None) -> str:
+    if found is None:
+        return "not counted"
+    if found["reason"]:
+        return f"not observed: {found['reason']}"
+    return f"{found['count']:,}, {rounded(found['per_thousand'])} per 1,000 messages, in {found['observed_on']}"
 
 
 def _milliseconds(value_s: float | None) -> float | str:

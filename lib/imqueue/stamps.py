@@ -14,7 +14,7 @@ TICK_S = 0.01  # the kernel counts CPU time in these, so in a short window a sha
 
 @dataclass(frozen=True)
 class Stamp:
-    """`stamp`: invalid, overload, client-bound or machine-bound. `reason`: one sentence, with the number."""
+    """`stamp`: invalid, watched, overload, client-bound or machine-bound. `reason`: one sentence, with its number."""
 
     stamp: str
     reason: str
@@ -37,12 +37,14 @@ class Facts:
     machine_cores: tuple[float, ...]  # busy share of each core
     errors: tuple[str, ...]  # of the harness, or what ended the trial before its time
     disagreements: tuple[str, ...]  # of Prometheus and the ledger
+    watched: tuple[str, ...] = ()  # by whom, and what that costs
 
 
 def judge(facts: Facts) -> list[Stamp]:
     """All stamps that apply, the gravest first."""
     stamps = [Stamp("invalid", error) for error in facts.errors]
     stamps += [Stamp("invalid", f"Prometheus and the ledger disagree: {each}") for each in facts.disagreements]
+    stamps += [Stamp("watched", reason) for reason in facts.watched]
     if facts.is_flow:
         stamps += _of_flow(facts)
     error = TICK_S / facts.window_s if facts.window_s > 0 else 1.0

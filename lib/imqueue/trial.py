@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from imqueue import admission, pinning, record, registry
+from imqueue import admission, fsyncs, pinning, record, registry
 from imqueue.backend import BackendError, Inline
 from imqueue.control import Control, Phase
 from imqueue.crew import Crew, CrewError
@@ -87,7 +87,8 @@ class Trial:
                 self._warm_up()
             with self._timed("wait_scrape_s", "waiting for Prometheus"):
                 self._wait_for_zeros()
-            self._measure()
+            with fsyncs.watched(self._facts, self._source, self._crew, self._server, self._guard, self._live):
+                self._measure()
         except CrewError as error:
             self._source.errors[error.kind] = self._source.errors.get(error.kind, 0) + 1
             self._fail(str(error))

@@ -64,6 +64,7 @@ class Workload:
     seed: int = 0  # for Poisson arrivals
     pin: Literal["none", "separate", "together"] = "none"  # cores: see `pinning`
     why: bool = False  # read what server and machine say of themselves too; such a trial is not ranked
+    count_fsyncs: bool = False  # by strace, which slows what it watches: such a trial is never ranked
 
     def __post_init__(self) -> None:
         _whole("messages", self.messages, 1, INTEGERS_MAX)
@@ -87,6 +88,7 @@ class Workload:
         if not isinstance(self.why, bool):
             raise BadInput(f"why is {self.why!r}; allowed: true or false")
         choose("arrivals", self.arrivals, ("grid", "poisson"))
+        choose("count_fsyncs", str(self.count_fsyncs), ("True", "False"))
         if self.durability is not None:
             choose("durability", self.durability, [str(each) for each in Durability])
 

@@ -14,8 +14,9 @@ package_of() {
         nats) echo nats-server ;;
         beanstalkd) echo beanstalkd ;;
         prometheus) echo prometheus ;;
+        strace) echo strace ;;
         browser) echo chromium fonts-dejavu-core ;;
-        *) die "unknown program '$1'; known: redis, postgres, rabbitmq, mysql, nats, beanstalkd, prometheus, browser" ;;
+        *) die "unknown program '$1'; known: redis, postgres, rabbitmq, mysql, nats, beanstalkd, prometheus, strace, browser" ;;
     esac
 }
 
@@ -52,7 +53,7 @@ if may_apt; then
 fi
 say "left out:$missing. To have what is missing, one of:"
 if [ -e /etc/debian_version ]; then say "    sudo sh lib/setup/apt.sh$packages"; fi
-if [ "$missing" != " browser" ]; then
+if [ "$missing" != " browser" ] && [ "$missing" != " strace" ]; then
     say "    conda env create -f environment.yml && conda activate im-queue   (but not mysql, nats, beanstalkd)"
     say "    your own servers or Docker's, see docker/compose.yaml"
 fi

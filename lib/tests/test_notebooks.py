@@ -23,6 +23,7 @@ TINY: dict[str, dict[str, Any]] = {
     "00_tour": {"backend": "memory", "messages": 1_000},
     "10_sum": {"backend": "memory", "messages": 1_000},
     "20_flow": {"backend": "memory", "rate_hz": 200.0, "duration_s": 1.0},
+    "30_durability": {"backends": "memory,sqlite", "messages": 200, "repeats": 1, "time_max_s": 1.0},
     "90_compare": {},
 }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from imqueue.charts.canvas import COLOURS, Chart, colour, marker
 from imqueue.charts.forest import ratios
+from imqueue.charts.price import durability
 from imqueue.charts.side import flow_latencies, sum_rates, throughputs
 from imqueue.charts.trial import depth, latency, latency_over_time, progress, throughput
 from imqueue.charts.why import why
@@ -15,6 +16,7 @@ __all__ = [
     "View",
     "colour",
     "depth",
+    "durability",
     "flow_latencies",
     "latency",
     "latency_over_time",

@@ -88,10 +88,9 @@ def why(source: Result) -> Chart | Html:
 
     A sentence where it was not watched.
     """
-    if not source.watched:
+    if not (told := source.info.get("watched")):
         return Html("<p>The server was not watched; <code>why=True</code> has it tell its own view.</p>")
     view = View.of(source)
-    told = source.info.get("watched") or {}
     wanted = [panel for kind in told for panel in SERVERS.get(kind, ())] + list(HOST)
     panels = [(panel, lines) for panel in wanted if (lines := _lines(view, panel))]
     heights = [FLOW_IN, FLOW_IN, *[PANEL_IN] * len(panels)]
