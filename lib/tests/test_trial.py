@@ -180,7 +180,7 @@ def test_a_watched_flow_has_its_servers_own_view_at_the_same_samples_and_says_so
     series = result.series
     told = series[series["metric"].str.startswith(("queue_server_", "queue_host_"))]
     assert result.watched is why
-    assert ("watched" in result.verdict()) is why
+    assert ("Watched: " in result.verdict()) is why
     if not why:
         assert told.empty
         assert "not watched" in str(charts.why(result))

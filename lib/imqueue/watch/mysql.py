@@ -11,7 +11,7 @@ from imqueue.servers.guard import Guard
 from imqueue.watch import ASK_MAX_S, Reader, Reading
 
 COUNTERS = {
-    "commits": "Com_commit",
+    "commits": "Handler_commit",
     "statements": "Questions",
     "row_lock_waits": "Innodb_row_lock_waits",
     "fsyncs": "Innodb_data_fsyncs",
