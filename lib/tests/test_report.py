@@ -15,6 +15,7 @@ from typing import Any
 import nbformat
 import pandas as pd
 import pytest
+from bs4 import BeautifulSoup
 from made import run_report, small_report
 
 from imqueue import registry, report
@@ -119,6 +120,14 @@ def test_it_tells_where_the_time_went(small: tuple[Path, Any], folder: Path) -> 
     for name in ("driver and servers", "90_compare", "10_sum-memory", "20_flow-redis_list"):
         assert name in small[1].stdout
         assert name in (folder / "index.html").read_text()
+
+
+def test_a_page_tells_the_price_of_durability_in_every_class(small: tuple[Path, Any], folder: Path) -> None:
+    assert 'href="30_durability.html"' in (folder / "index.html").read_text()
+    page = BeautifulSoup((folder / "30_durability.html").read_text(), "html.parser")
+    rows = [[cell.get_text() for cell in row.find_all(["th", "td"])] for row in page.select("tbody tr")]
+    told = {tuple(row[:2]) for row in rows if len(row) > 2}
+    assert told == {("memory", "memory"), *(("redis_list", each) for each in ("memory", "delayed", "flushed"))}
 
 
 def test_reports_are_kept_under_dated_names_and_the_link_is_relative(folder: Path) -> None:

@@ -29,7 +29,9 @@ __all__ = ["PROFILES", "Profile", "report"]
 
 NOTEBOOKS = Path(__file__).resolve().parents[3] / "notebooks"
 COMPARISON = "90_compare"
+PRICE = "30_durability"
 _CELL_MAX_S = 900.0  # a bound on one cell beyond what its trial may take
+_PRICE_MAX_S = 4 * 3600.0  # there one cell runs all trials of all backends
 
 
 def report(
@@ -64,6 +66,7 @@ def report(
         if (trial := attach()) is not None:
             trial.stop()
         raise
+    run.price(here)
     run.compare()
     return run.close()
 
@@ -143,12 +146,27 @@ class _Run:
         outcome.render_s = clock.spent_s["page"]
         return outcome
 
-    def _execute(self, notebook: str, parameters: Any, name: str) -> Executed:
+    def _execute(self, notebook: str, parameters: Any, name: str, cell_max_s: float = _CELL_MAX_S) -> Executed:
         output = self.folder / "notebooks" / f"{name}.ipynb"
         environment = {"IMQUEUE_DATA": str(self.data), "TQDM_DISABLE": "1"}
         return execute(
-            self.notebooks / f"{notebook}.ipynb", parameters, output, environment=environment, timeout_s=_CELL_MAX_S
+            self.notebooks / f"{notebook}.ipynb", parameters, output, environment=environment, timeout_s=cell_max_s
         )
+
+    def price(self, backends: Sequence[str]) -> None:
+        """Render the page of what durability costs, from trials of its own, where the profile has one."""
+        if self.profile.price is None:
+            return
+        _say(f"{PRICE}: every backend in every class of durability that it has")
+        with self.clock.timed(PRICE):
+            parameters = {"backends": ",".join(backends), **self.profile.price}
+            executed = self._execute(PRICE, parameters, PRICE, _PRICE_MAX_S)
+            page = self.pages.render(
+                executed.notebook, title="The price of durability", back="index.html", notice=executed.error
+            )
+        (self.folder / f"{PRICE}.html").write_text(page)
+        if executed.error:
+            self.failures[PRICE] = executed.error
 
     def compare(self) -> None:
         """Render ``index.html``, which ends with a table of where the time went."""
@@ -170,7 +188,7 @@ class _Run:
             executed.notebook,
             title=f"Work queues compared, {self.made_at[:10]}",
             notice=self._notice(),
-            closing=record.times_html(self.times),
+            closing=self._to_price() + record.times_html(self.times),
         )
         (self.folder / "index.html").write_text(page)
 
@@ -178,9 +196,16 @@ class _Run:
         """What failed, with links to the pages that have the errors."""
         if not self.failures:
             return None
-        pages = {outcome.step.name for outcome in self.outcomes}
+        pages = {PRICE, *(outcome.step.name for outcome in self.outcomes)}
         names = [f'<a href="{name}.html">{name}</a>' if name in pages else name for name in self.failures]
-        return Html(f"{len(names)} of {len(self.outcomes) + 1} notebooks failed: {enumeration(names)}.")
+        total = len(self.outcomes) + 1 + (self.profile.price is not None)
+        return Html(f"{len(names)} of {total} notebooks failed: {enumeration(names)}.")
+
+    def _to_price(self) -> str:
+        if self.profile.price is None:
+            return ""
+        told = f'<a href="{PRICE}.html">Every backend in every class of durability that it has, with its fsyncs</a>'
+        return f'<section class="jp-RenderedHTMLCommon"><h2>What durability costs</h2><p>{told}.</p></section>'
 
     def close(self) -> int:
         """Point ``data/report`` here, tell where the time went, and the exit code."""

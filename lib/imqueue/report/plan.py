@@ -20,7 +20,10 @@ _GUESSED_SUM_HZ = 30_000.0  # of a slow backend, for the estimate of the time
 
 @dataclass(frozen=True, kw_only=True)
 class Profile:
-    """The size of a report. `every_class`: each durability class that a backend has, not just its default."""
+    """The size of a report. `every_class`: each durability class that a backend has, not just its default.
+
+    `price`: parameters of a page of 30_durability; None: the report has none.
+    """
 
     name: str
     messages: int
@@ -29,6 +32,7 @@ class Profile:
     repeats: int = 1
     every_class: bool = False
     sum_max_s: float = 60.0
+    price: Mapping[str, Any] | None = None
 
     def what(self, seed: int) -> str:
         """In words, for the top of the report."""
@@ -45,7 +49,7 @@ CREW = "one producer and one worker, batches of up to 100, 32 bytes a message"
 
 PROFILES = {
     "quick": Profile(name="quick", messages=100_000, duration_s=8.0),
-    "full": Profile(name="full", messages=1_000_000, duration_s=30.0, repeats=8, every_class=True),
+    "full": Profile(name="full", messages=1_000_000, duration_s=30.0, repeats=8, every_class=True, price={}),
 }
 
 
