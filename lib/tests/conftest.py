@@ -28,15 +28,18 @@ from imqueue.servers.guard import Guard
 LEASE_S = 1.0  # short, so that a test can wait for its end
 
 
-class BesideTheContract(LoadScopeScheduling):  # type: ignore[misc]
-    """The contract mostly waits, so it may run beside the rest; of the rest one test at a time has the machine."""
+BESIDE = "test_contract", "test_inference", "test_node", "test_servers"
+
+
+class OneTrialAtATime(LoadScopeScheduling):  # type: ignore[misc]
+    """What starts no trial and mostly waits may run beside the rest; of the rest one test at a time has the machine."""
 
     def _split_scope(self, nodeid: str) -> str:
-        return nodeid if "test_contract" in nodeid else "the rest"
+        return nodeid if any(name in nodeid for name in BESIDE) else "the rest"
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadScopeScheduling:
-    return BesideTheContract(config, log)
+    return OneTrialAtATime(config, log)
 
 
 def backend_names() -> list[str]:
