@@ -46,7 +46,7 @@ class Quantile(NamedTuple):
 def too_few(n: int, q: float) -> str:
     """Why `n` values do not resolve the quantile `q`: it takes 10 beyond it. Empty: they do."""
     needed = int(np.ceil(10 / (1.0 - q) - 1e-6))
-    return "" if n >= needed else f"it rests on {n:,} of the {needed:,} messages that it takes"
+    return "" if n >= needed else f"{n:,} messages, and it takes {needed:,}"
 
 
 _COARSE_OF: NDArray[np.int64] = np.searchsorted(_BOUNDS_NS, bucket_bounds_ns(np.arange(SIZE))[0], side="left")

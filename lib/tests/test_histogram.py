@@ -102,8 +102,8 @@ def test_a_percentile_in_the_first_or_last_bucket_is_unresolved_and_says_why() -
 
 
 def test_the_reason_names_how_many_messages_are_missing() -> None:
-    assert filled(np.full(999, 10**6)).quantile(0.99).reason == "it rests on 999 of the 1,000 messages that it takes"
-    assert Histogram().quantile(0.5).reason == "it rests on 0 of the 20 messages that it takes"
+    assert filled(np.full(999, 10**6)).quantile(0.99).reason == "999 messages, and it takes 1,000"
+    assert Histogram().quantile(0.5).reason == "0 messages, and it takes 20"
 
 
 def coarse(values_ns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

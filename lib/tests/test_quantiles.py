@@ -58,7 +58,7 @@ def test_what_is_drawn_for_prometheus_is_what_it_says_itself(flow: Result, q: fl
 
 def test_a_percentile_of_too_few_messages_is_printed_as_unresolved_with_the_reason(flow: Result) -> None:
     table = flow.latency
-    reason = "it rests on 4,000 of the 10,000 messages that it takes"
+    reason = "4,000 messages, and it takes 10,000"
 
     assert table.loc["p99.9", "from due, ms"] == "unresolved"
     assert table.loc["p99.9", "why unresolved"] == reason
