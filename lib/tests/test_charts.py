@@ -17,6 +17,8 @@ from matplotlib.patches import StepPatch
 
 from imqueue import charts, registry
 from imqueue.charts.windows import Quantiles, View, knots, quantiles, rates, spectrum
+from imqueue.histogram import Histogram
+from imqueue.record import _summary
 from imqueue.results import Result
 
 OF_ONE_TRIAL = [charts.throughput, charts.depth, charts.latency_over_time, charts.latency, charts.progress]
@@ -167,6 +169,37 @@ def test_a_line_can_be_seen_on_white(colour: str) -> None:
     linear = [value / 12.92 if value <= 0.04045 else ((value + 0.055) / 1.055) ** 2.4 for value in to_rgb(colour)]
     luminance = float(np.dot(linear, [0.2126, 0.7152, 0.0722]))
     assert 1.05 / (luminance + 0.05) >= 3.0  # WCAG's least for graphics
+
+
+def test_a_p99_beyond_the_last_bucket_is_not_said_to_have_stayed_under_anything(tmp_path: Path) -> None:
+    trial = make_trial(tmp_path)
+    assert re.search(r"p99 stayed under [\d.]+ ms from due", charts.latency_over_time(Result(trial)).alt)
+    series = pd.read_parquet(trial / "series.parquet")
+    finite = series["metric"].eq("queue_trial_latency_seconds_bucket") & (series["le"] != "+Inf")
+    at_rest = series[finite & (series["time_s"] <= 2.0)].groupby("le")["value"].max()
+    late = finite & (series["time_s"] > 2.0)  # from then on all took over 100 s
+    series.loc[late, "value"] = series.loc[late, "le"].map(at_rest)
+    series.to_parquet(trial / "series.parquet")
+    told = charts.latency_over_time(Result(trial)).alt
+    assert "stayed" not in told
+    assert re.search(
+        r"p99 from due is unresolved in 2 of 3 windows; where it can be told, it was under [\d.]+ ms", told
+    )
+
+
+def test_where_nothing_was_measured_there_is_no_slowest_message(tmp_path: Path) -> None:
+    summary = _summary(Histogram())
+    assert summary["max_s"] is None
+    trial = Result(make_trial(tmp_path, latency={"due": summary, "sent": summary}))
+    assert list(trial.latency.loc["max"]) == ["unresolved", "unresolved", "nothing was measured"]
+    assert "nothing was measured" in charts.latency(trial).alt
+
+
+def test_the_verdict_of_a_flow_says_what_a_closed_loop_would_have(tmp_path: Path) -> None:
+    figures = {"n": 4_000, "p50_s": 0.001, "p99_s": 0.5, "max_s": 1.0}
+    trial = Result(make_trial(tmp_path, latency={"due": figures, "sent": {**figures, "p99_s": 0.002}}))
+    said = "half within 1 ms, 99 % within 500 ms; from sent, which leaves out the wait to be put, 99 % within 2 ms."
+    assert said in trial.verdict()
 
 
 def with_view_of_its_server(folder: Path, kind: str, *readings: tuple[str, str, float, float]) -> Result:
