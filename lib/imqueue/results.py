@@ -8,6 +8,7 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from imqueue import costs
 from imqueue.words import SETTLES, UNRESOLVED, Html, pairs, promise, rounded, table, within
 from imqueue.workload import BadInput, Workload
 
@@ -172,8 +173,6 @@ class Result:
     @property
     def costs(self) -> Html:
         """CPU time by role, in all and per million messages, the observer's own included: a table."""
-        from imqueue import costs
-
         return costs.of_trial(self)
 
     def verdict(self) -> str:
