@@ -115,8 +115,9 @@ def test_nats_tells_apart_what_is_delivered_and_what_is_not(obtain: Obtain, guar
         finally:
             handle.destroy()
             handle.close()
-    kinds = ("not delivered", "not acked", "redelivered", "in all")
-    assert [told["messages", kind].value for kind in kinds] == [30, 20, 0, 50]
+    kinds = ("not delivered", "not acked", "redelivered")
+    assert [told["messages", kind].value for kind in kinds] == [30, 20, 0]
+    assert told["stream_bytes", ""].value >= 50 * 32
 
 
 @contextmanager

@@ -69,7 +69,7 @@ SERVERS: dict[str, tuple[Panel, ...]] = {
     ),
     "nats": (
         Panel("JetStream: messages, not delivered and not acked", "queue_server_messages", "level"),
-        Panel("JetStream: kept in its streams, MB", "queue_server_stream_bytes", "level", 1e-6),
+        Panel("JetStream: kept in its streams, kB", "queue_server_stream_bytes", "level", 1e-3),
         Panel("NATS: share of a core, %", "queue_server_cpu_seconds_total", "pile of rates", 100),
         Panel("NATS: memory, MB", "queue_server_memory_bytes", "level", 1e-6),
     ),
@@ -203,9 +203,13 @@ def _range(lines: dict[str, Line]) -> str:
 def _caption(told: dict[str, dict[str, object]]) -> str:
     words = "Read once for each of Prometheus' scrapes, so the steps of all pictures are the same half seconds. "
     gaps = [
-        f"{name} did not answer {each['missed']} of {each['asked']} times"
+        f"{name} did not answer {each['missed']} of {each['asked']} times{_because(each)}"
         for name, each in told.items()
-        if each["missed"]
+        if each["missed"] or each["error"]
     ]
-    errors = [f"{name}: {each['error']}" for name, each in told.items() if each["error"]]
-    return words + "; ".join([*gaps, *errors, "what stayed at zero is left out where there are several."])
+    rest = "; ".join([*gaps, "what stayed at zero is left out where there are several."])
+    return words + rest[0].upper() + rest[1:]
+
+
+def _because(told: dict[str, object]) -> str:
+    return f" ({told['error']})" if told["error"] else ""

@@ -29,19 +29,14 @@ class JetStream(Reader):
     def read(self) -> list[Reading]:
         self._link.catch_up()  # it is asked now and then whether it lives
         streams: list[dict[str, Any]] = self._link.ask("$JS.API.STREAM.LIST").get("streams") or []
-        kept = {name: sum(each["state"][name] for each in streams) for name in ("messages", "bytes")}
+        kept_bytes = sum(each["state"]["bytes"] for each in streams)
         told: Counter[str] = Counter()
         for stream in streams:
             answer = self._link.ask(f"$JS.API.CONSUMER.LIST.{stream['config']['name']}")
             for consumer in answer.get("consumers") or []:
                 told.update({kind: consumer[field] for kind, field in CONSUMERS.items()})
-        readings = [Reading("messages", told[kind], kind) for kind in CONSUMERS]
-        return [
-            *readings,
-            Reading("messages", kept["messages"], "in all"),
-            Reading("stream_bytes", kept["bytes"]),
-            *self._of_processes(),
-        ]
+        messages = [Reading("messages", told[kind], kind) for kind in CONSUMERS]
+        return [*messages, Reading("stream_bytes", kept_bytes), *self._of_processes()]
 
     def close(self) -> None:
         self._link.close()
