@@ -126,6 +126,8 @@ def test_which_code_ran_is_told_in_words_that_hold_elsewhere(original: Result) -
     code = original.info["code"]
     assert code == version.code()
     assert set(code) == {"source", "commit", "edited"}
+    assert code["source"] in original.conditions
+    assert original.info["versions"]["prometheus"] in original.conditions
 
 
 @pytest.mark.parametrize(

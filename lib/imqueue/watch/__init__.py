@@ -1,7 +1,7 @@
 """Why is it as it is? With `why=True` a trial shows what its server and machine say of themselves, on the same clock.
 
-Each file here whose name is a kind of server holds the one `Reader` of that kind; ``host.py`` reads the machine. A
-reader lives in a thread of its own, with a connection of its own, and reads once for each scrape, so its figures are
+Each file here whose name is a kind of server holds the one `Reader` of that kind; ``host.py`` reads the machine, and
+``reader.py`` says what a reader is. A reader lives in a thread of its own, with a connection of its own, and reads once for each scrape, so its figures are
 samples of the same moments as the trial's counters, as ``queue_server_*`` and ``queue_host_*`` in the trial's series.
 What was not answered in time is missing from that scrape and counted: a server that hangs shows as a gap.
 
@@ -26,9 +26,8 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from imqueue.servers import Server
 from imqueue.servers.guard import Guard
 from imqueue.watch.host import Host
-from imqueue.watch.reader import Reader, Watch, WatchError
+from imqueue.watch.reader import OPEN_MAX_S, Reader, Watch, WatchError
 
-OPEN_MAX_S = 5.0
 ANSWER_MAX_S = 0.15  # a scrape has half a second in all
 
 

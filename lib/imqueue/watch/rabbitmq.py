@@ -11,9 +11,8 @@ from imqueue.servers import Server
 from imqueue.servers._machine import slay, tree
 from imqueue.servers.guard import Guard
 from imqueue.servers.rabbitmq import RabbitMQ, erlang
-from imqueue.watch.reader import ASK_MAX_S, Reader, Reading, WatchError, needs_private
+from imqueue.watch.reader import ASK_MAX_S, OPEN_MAX_S, Reader, Reading, WatchError, needs_private
 
-START_MAX_S = 5.0
 FIGURES = (  # name, kind, whether it counts: in the order of the answer
     ("messages", "ready", False),
     ("messages", "unacked", False),
@@ -82,7 +81,7 @@ class Node(Reader):
         )
         guard.watch(self._node.pid)
         try:
-            self._ask(START_MAX_S)
+            self._ask(OPEN_MAX_S)
         except BaseException:
             self.close()
             raise

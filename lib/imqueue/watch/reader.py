@@ -12,6 +12,7 @@ from imqueue.servers import External, Server
 from imqueue.servers.guard import Guard
 
 RETRY_S = 0.5
+OPEN_MAX_S = 5.0
 ASK_MAX_S = 2.0
 """What one question to a server may take before its connection is given up; each reader keeps to it by itself."""
 
@@ -93,7 +94,7 @@ class Watch:
         with self._changed:
             self._ended = True
             self._changed.notify_all()
-        self._thread.join(ASK_MAX_S + 1.0)
+        self._thread.join(OPEN_MAX_S + 1.0)  # it may just open a server that hangs
         return {"asked": self._asked, "missed": self._missed, "error": self._error}
 
     def _run(self) -> None:
