@@ -1,8 +1,9 @@
 """Why is it as it is? With `why=True` a trial shows what its server and machine say of themselves, on the same clock.
 
 Each file here whose name is a kind of server holds the one `Reader` of that kind; ``host.py`` reads the machine, and
-``reader.py`` says what a reader is. A reader lives in a thread of its own, with a connection of its own, and reads once for each scrape, so its figures are
-samples of the same moments as the trial's counters, as ``queue_server_*`` and ``queue_host_*`` in the trial's series.
+``reader.py`` says what a reader is. It lives in a thread of its own, with a connection of its own, and reads once for
+each scrape, so its figures are samples of the same moments as the trial's counters, as ``queue_server_*`` and
+``queue_host_*`` in the trial's series.
 What was not answered in time is missing from that scrape and counted: a server that hangs shows as a gap.
 
 Measured on 2 cores, medians of 3 pairs of flows of 2,000/s, with and without: the driver, its readers and all that
