@@ -31,7 +31,8 @@ Batches = NDArray[np.void] | Callable[[], Iterable[NDArray[np.void]]]
 class Audit:
     """Counts of messages; `examples` has the integers concerned, by verdict, the first 1,000 of each.
 
-    Those of corrupted and unexpected messages are the ones that stand in their headers.
+    Those of corrupted and unexpected messages are the ones that stand in their headers. Where a header's integer itself
+    was corrupted that is another one than was put, which is among the lost.
     """
 
     attempted: int = 0

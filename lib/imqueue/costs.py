@@ -4,12 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from statistics import median
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from imqueue.words import Html, grouped_table, rounded, table
+from imqueue.workload import Workload
 
-if TYPE_CHECKING:
-    from imqueue.results import Result
+
+class Result(Protocol):
+    """What is asked here of a `results.Result`, which itself shows what its trial cost."""
+
+    info: dict[str, Any]
+
+    @property
+    def backend(self) -> str: ...
+
+    @property
+    def shape(self) -> str: ...
+
+    @property
+    def passed(self) -> bool: ...
+
+    @property
+    def rate_hz(self) -> float | None: ...
+
+    @property
+    def workload(self) -> Workload: ...
+
 
 ROLES = {
     "producer": "producers",

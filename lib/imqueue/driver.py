@@ -27,7 +27,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from pydantic import BaseModel, ConfigDict
 
-from imqueue import servers, settings
+from imqueue import servers, settings, version
 from imqueue.backend import BackendError
 from imqueue.crew import CrewError, warm_forkserver
 from imqueue.exporter import Exporter
@@ -38,7 +38,6 @@ from imqueue.servers import Server, ServerError, ServerMissing
 from imqueue.servers.guard import Guard
 from imqueue.servers.prometheus import Prometheus
 from imqueue.store import write_json
-from imqueue.version import fingerprint
 from imqueue.workload import BadInput
 
 STOP_TRIAL_MAX_S = 20.0
@@ -175,7 +174,8 @@ class Driver:
         self.folder = data / "driver"
         self._end = threading.Event()
         self._guard = Guard()
-        self._code = fingerprint()
+        self._code = version.fingerprint()
+        version.code()  # read now: the trials run what is loaded now
 
     def run(self) -> None:
         """Serve until asked to end. Raises `Taken` when this data folder has a driver already."""

@@ -18,6 +18,7 @@ from imqueue.servers import Server
 from imqueue.servers.guard import Guard
 from imqueue.tally import Tally
 from imqueue.usage import Usage
+from imqueue.watch.reader import Watch
 from imqueue.workload import Workload
 
 ROLES = ("producer", "worker", "driver", "server", "prometheus")
@@ -40,8 +41,9 @@ class Source:
     due_until_ns: int | None = None  # nothing is due from here on
     batch_rate_hz: float = 0.0
     errors: dict[str, int] = field(default_factory=dict)
-    watches: list[watch.Watch] = field(default_factory=list)
+    watches: list[Watch] = field(default_factory=list)
     lock: threading.Lock = field(default_factory=threading.Lock)
+    _reader_pids: set[int] = field(default_factory=set)
 
     @classmethod
     def of(cls, trial: str, workload: Workload, tally: Tally) -> Source:
@@ -50,10 +52,17 @@ class Source:
         return cls(trial, workload.backend, tally, is_flow, producers=n[0], workers=n[1])
 
     def watch(self, server: Server | None, guard: Guard) -> None:
-        """From now on show what the server and the machine say of themselves, too; what that takes is the driver's."""
+        """From now on show what the server and the machine say of themselves, too."""
         self.watches = watch.start(server, guard)
-        for pid in [each.pid for each in self.watches if each.pid is not None]:
-            self.usage.add("driver", pid)
+        with self.lock:
+            self.own_readers()
+
+    def own_readers(self) -> None:
+        """What the processes of readers take is the driver's; one that had to be opened anew has another process."""
+        for each in self.watches:
+            if each.pid is not None and each.pid not in self._reader_pids:
+                self._reader_pids.add(each.pid)
+                self.usage.add("driver", each.pid)
 
     def end_watches(self) -> dict[str, Any]:
         """How each of them did."""
@@ -100,6 +109,7 @@ class Exporter:
             each.ask()
         with source.lock:
             source.tally.update()
+            source.own_readers()
             usage = source.usage.read()
             due_total = source.due_total(time.monotonic_ns())
         yield from _totals(source, due_total)

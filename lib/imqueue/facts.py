@@ -42,7 +42,7 @@ class Facts:
     server_version: str | None = None
     server_private: bool | None = None  # None: it needs no server
     prometheus_version: str | None = None
-    watched: dict[str, Any] = field(default_factory=dict)
+    readers: dict[str, Any] = field(default_factory=dict)  # how each reader of `why` did
     server_settings: dict[str, str] = field(default_factory=dict)
     cpu_s: dict[str, float] = field(default_factory=dict)
     memory_bytes: dict[str, int] = field(default_factory=dict)
@@ -96,7 +96,7 @@ class Facts:
             "memory_bytes": self.memory_bytes,
             "server_settings": self.server_settings,
             "server_private": self.server_private,
-            "watched": self.watched,
+            "readers": self.readers,
         }
 
     def _cores(self) -> dict[str, list[int]]:

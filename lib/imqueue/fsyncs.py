@@ -36,7 +36,7 @@ CALLS = ("fsync", "fdatasync", "msync")
 _CALL = re.compile(rf"^\d+ +(?P<at_s>\d+\.\d+) (?P<name>{'|'.join(CALLS)})\(", re.MULTILINE)
 
 
-class Watch:
+class Strace:
     """strace on some processes, their threads and whatever they start. Attach, and detach in the same thread."""
 
     def __init__(self, folder: Path, guard: Guard) -> None:
@@ -115,7 +115,7 @@ def tracers(pid: int) -> list[int]:
 
 
 @contextlib.contextmanager
-def watched(
+def counting(
     facts: Facts, source: Source, crew: Crew, server: Server | None, guard: Guard, live: Path
 ) -> Iterator[None]:
     """Count the fsyncs of what is measured inside into `facts`, if its workload asks for that.
@@ -126,19 +126,19 @@ def watched(
     if not facts.workload.count_fsyncs:
         yield
         return
-    watch = Watch(live, guard)
+    strace = Strace(live, guard)
     observed_on, pids = _whom(crew, server)
     if pids:
-        watch.attach(pids)
+        strace.attach(pids)
     else:
-        watch.reason = "the server is not ours, so its processes cannot be watched"
+        strace.reason = "the server is not ours, so its processes cannot be watched"
     try:
         yield
     finally:
-        watch.detach()
+        strace.detach()
         with source.lock:
             source.tally.update()
-        facts.fsyncs = _found(watch, facts, source, observed_on)
+        facts.fsyncs = _found(strace, facts, source, observed_on)
 
 
 def _whom(crew: Crew, server: Server | None) -> tuple[str, list[int]]:
@@ -149,13 +149,13 @@ def _whom(crew: Crew, server: Server | None) -> tuple[str, list[int]]:
     return f"the server ({server.kind})", [each.pid for each in family]
 
 
-def _found(watch: Watch, facts: Facts, source: Source, observed_on: str) -> dict[str, Any]:
+def _found(strace: Strace, facts: Facts, source: Source, observed_on: str) -> dict[str, Any]:
     tally = source.tally
     end_ns = max(facts.end_ns, tally.last_settled_ns)
-    reason = watch.reason or (None if tally.popped else "no message was settled")
+    reason = strace.reason or (None if tally.popped else "no message was settled")
     found: dict[str, Any] = {"count": None, "per_thousand": None, "calls": {}, "messages": tally.popped}
     found |= {"window_s": facts.since_go_s(end_ns), "observed_on": observed_on, "reason": reason}
     if reason is None:
-        calls = watch.calls(facts.go_wall_s, facts.go_wall_s + found["window_s"])
+        calls = strace.calls(facts.go_wall_s, facts.go_wall_s + found["window_s"])
         found |= {"count": calls.total(), "calls": dict(calls), "per_thousand": 1e3 * calls.total() / tally.popped}
     return found

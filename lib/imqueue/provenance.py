@@ -43,7 +43,7 @@ class Rerun(Result):
         sentences = [f"{self.id} repeats {self.original.id}: {figure}; {differ}."]
         if changes := self.original.info.get("changes"):
             told = "; ".join(f"{pairs(_values(each))} at {each['asked_s']:.3g} s" for each in changes)
-            sentences.append(f"It was changed by hand, and so again, within a tenth of a second: {told}.")
+            sentences.append(f"It was changed by hand: {told}; {_again(changes, self.info.get('changes') or [])}.")
         sentences += [f"A change could not be made again: {reason}." for reason in self.not_made]
         if self.original.info["state"] == "stopped":
             sentences.append("It was stopped by hand; this one had its planned length.")
@@ -108,6 +108,18 @@ def conditions(info: dict[str, Any]) -> dict[str, str]:
 
 def _values(change: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in change.items() if name != "asked_s"}
+
+
+def _again(then: Sequence[dict[str, Any]], now: Sequence[dict[str, Any]]) -> str:
+    """How far from their times the changes were made again."""
+    left, apart_s = list(now), []
+    for before in then:
+        if after := next((each for each in left if _values(each) == _values(before)), None):
+            left.remove(after)
+            apart_s.append(abs(before["asked_s"] - after["asked_s"]))
+    if len(apart_s) < len(then):
+        return f"{len(apart_s)} of these {len(then)} changes were made again"
+    return f"so again, within {rounded(max(apart_s))} s of these times"
 
 
 def _outcome(result: Result) -> str:

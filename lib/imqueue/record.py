@@ -172,13 +172,14 @@ def _stamp_facts(facts: Facts, source: Source, figures: dict[str, Any], disagree
 
 
 def _summary(histogram: Histogram) -> dict[str, Any]:
-    """Percentiles in seconds; None for one that is unresolved, and why."""
+    """Percentiles and the maximum in seconds; None for one that is unresolved, and why."""
     found = {name: histogram.quantile(q) for name, q in QUANTILES.items()}
+    reasons = {name: each.reason for name, each in found.items() if each.value_s is None}
     return {
         "n": histogram.n,
         **{name: each.value_s for name, each in found.items()},
-        "unresolved": {name: each.reason for name, each in found.items() if each.value_s is None},
-        "max_s": histogram.max_ns / 1e9,
+        "unresolved": reasons if histogram.n else {**reasons, "max_s": "nothing was measured"},
+        "max_s": histogram.max_ns / 1e9 if histogram.n else None,
         "zero_n": histogram.zero_n,
         "negative_n": histogram.negative_n,
     }

@@ -8,6 +8,7 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from imqueue import costs
 from imqueue.words import SETTLES, UNRESOLVED, Html, pairs, promise, rounded, table, within
 from imqueue.workload import BadInput, Workload
 
@@ -172,8 +173,6 @@ class Result:
     @property
     def costs(self) -> Html:
         """CPU time by role, in all and per million messages, the observer's own included: a table."""
-        from imqueue import costs
-
         return costs.of_trial(self)
 
     def verdict(self) -> str:
@@ -196,11 +195,12 @@ class Result:
             if popped < wanted:
                 return f"{self.backend} took {popped:,} of {wanted:,} messages in {elapsed} ({rate})."
             return f"{self.backend} summed 1 to {wanted:,} in {elapsed} ({rate})."
-        due = (self.info.get("latency") or {}).get("due", {})
+        due, sent = ((self.info.get("latency") or {}).get(kind, {}) for kind in ("due", "sent"))
         offered = self.info["counts"]["due"] / self.info["load_s"]
         return (
             f"{self.backend} handled {rate} of {rounded(offered)} offered for {self.info['load_s']:.3g} s; from due, "
-            f"{_within(due, 'half', 'p50_s')}, {_within(due, '99 %', 'p99_s')}."
+            f"{_within(due, 'half', 'p50_s')}, {_within(due, '99 %', 'p99_s')}; from sent, which leaves out the wait "
+            f"to be put, {within('99 %', sent.get('p99_s'))}."
         )
 
     def _account(self) -> str:
@@ -237,10 +237,21 @@ def _conditions(info: dict[str, Any]) -> list[tuple[str, object]]:
         ("server", versions.get("server") or "none"),
         ("server's settings as we gave them", pairs(info.get("server_settings"))),
         ("Python", f"{versions.get('python', '?')}; {packages}".rstrip("; ")),
+        ("Prometheus", versions.get("prometheus") or "?"),
+        ("imqueue's code", _code(info.get("code") or {})),
         ("machine", f"{machine.get('cpu', '?')}, {machine.get('cores', '?')} cores, {machine.get('system', '?')}"),
+        ("governor of its CPU", machine.get("governor") or "not told by the system"),
         ("cores", pairs({role: ",".join(map(str, cores)) for role, cores in (info.get("cores") or {}).items()})),
         ("fsyncs", _fsyncs(info.get("fsyncs"))),
     ]
+
+
+def _code(code: dict[str, Any]) -> str:
+    if not code:
+        return "not recorded"
+    if code["commit"] is None:
+        return f"no commit is known, source {code['source']}"
+    return f"commit {code['commit'][:12]}{', edited' if code['edited'] else ''}, source {code['source']}"
 
 
 def _fsyncs(found: dict[str, Any] | None) -> str:

@@ -87,7 +87,7 @@ class Trial:
                 self._warm_up()
             with self._timed("wait_scrape_s", "waiting for Prometheus"):
                 self._wait_for_zeros()
-            with fsyncs.watched(self._facts, self._source, self._crew, self._server, self._guard, self._live):
+            with fsyncs.counting(self._facts, self._source, self._crew, self._server, self._guard, self._live):
                 self._measure()
         except CrewError as error:
             self._source.errors[error.kind] = self._source.errors.get(error.kind, 0) + 1
@@ -244,7 +244,7 @@ class Trial:
         self._control.phase = Phase.STOP
         facts = self._facts
         try:
-            facts.watched = self._source.end_watches()
+            facts.readers = self._source.end_watches()
             with self._source.lock:
                 self._source.usage.freeze()
             self._bound.release()

@@ -29,10 +29,13 @@ def fingerprint() -> str:
 
 @functools.cache
 def code() -> dict[str, Any]:
-    """Which imqueue runs in this process, in words that mean the same on another machine; read once.
+    """Which imqueue runs in this process, in words that mean the same on another machine.
 
-    `source`: a digest of the text of all its source files. `commit`: of the git checkout it lies in, and `edited`,
-    whether its files differ from that; both None where there is no checkout, or no git.
+    Read once; a process that lives long asks at its start, before anybody can edit what it has loaded.
+
+    `source`: a digest of the text of all its source files and of the reader's own backends. `commit`: of the git
+    checkout it lies in, and `edited`, whether its files differ from that; both None where there is no checkout, or no
+    git.
     """
     commit = _git("rev-parse", "HEAD")
     status = _git("--no-optional-locks", "status", "--porcelain", "--", str(LIB)) if commit else None
@@ -45,8 +48,11 @@ def code() -> dict[str, Any]:
 
 def _digest() -> str:
     digest = hashlib.sha256()
-    for path in sorted(each for each in LIB.rglob("*") if each.suffix in (".py", ".js", ".json")):
-        digest.update(f"{path.relative_to(LIB)} {hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
+    sources = {f"{path.relative_to(LIB)}": path for path in LIB.rglob("*") if path.suffix in (".py", ".js", ".json")}
+    own = settings.backends_dir()
+    sources |= {f"own backends: {path.name}": path for path in (own.glob("*.py") if own else ())}
+    for name, path in sorted(sources.items()):
+        digest.update(f"{name} {hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
     return digest.hexdigest()[:16]
 
 

@@ -85,10 +85,9 @@ class Workload:
         _number("work_s", self.work_s, 0.0, 3_600)
         _number("lease_s", self.lease_s, 0.1, 86_400)
         choose("pin", self.pin, PINS)
-        if not isinstance(self.why, bool):
-            raise BadInput(f"why is {self.why!r}; allowed: true or false")
+        _flag("why", self.why)
+        _flag("count_fsyncs", self.count_fsyncs)
         choose("arrivals", self.arrivals, ("grid", "poisson"))
-        choose("count_fsyncs", str(self.count_fsyncs), ("True", "False"))
         if self.durability is not None:
             choose("durability", self.durability, [str(each) for each in Durability])
 
@@ -123,3 +122,8 @@ def _number(name: str, value: object, least: float, most: float) -> None:
     good = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
     if not good or not least <= value <= most:  # type: ignore[operator]
         raise BadInput(f"{name} is {value!r}; allowed: a number from {least:g} to {most:g}")
+
+
+def _flag(name: str, value: object) -> None:
+    if not isinstance(value, bool):
+        raise BadInput(f"{name} is {value!r}; allowed: true or false")

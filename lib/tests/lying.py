@@ -48,10 +48,13 @@ def losing(*integers: int) -> Case:
 
 
 def corrupting(**positions: int) -> Case:
-    """By integer (`_7`), the position of the byte. A header's integer stays whole, so the audit can name it."""
+    """By integer (`_7`), the position of the byte. In bytes 4 to 7 lies the integer itself.
+
+    The audit can name a corrupted message only by what stands in its header; the one that was put is lost.
+    """
     named = {name[1:]: at for name, at in positions.items()}
-    integers = sorted(map(int, named))
-    found = {"corrupted": integers, "lost": integers}
+    told = [int(name) ^ (0x10 << 8 * (at - 4) if 4 <= at < 8 else 0) for name, at in named.items()]
+    found = {"corrupted": sorted(told), "lost": sorted(map(int, named))}
     return Case({"lie": "corrupts", "positions": named}, found, sum_fits=False)
 
 
@@ -70,6 +73,7 @@ CASES = {
     "swaps 5 for 2 and 3": Case({"lie": "swaps", "lost": 5, "doubled": [2, 3]}, {"lost": [5], "duplicated": [2, 3]}),
     "reorders two": Case({"lie": "reorders", "integers": [10, 2998]}, {"reordered": [10, 2998]}),
     "corrupts a byte of a header and one of a padding": corrupting(_7=20, _2900=39),
+    "corrupts the integer itself": corrupting(_5=4),
     "delivers a message of another trial": Case(
         {"lie": "brings", "foreign": 9_999_999, "after": 50}, {"unexpected": [9_999_999]}
     ),
@@ -78,7 +82,7 @@ BY_THE_BYTE = {
     "loses the first": losing(1),
     "loses the middle": losing(1500),
     "loses the last": losing(3000),
-    **{f"corrupts byte {position}": corrupting(_1501=position) for position in (0, 8, 16, 24, 32, 39)},
+    **{f"corrupts byte {position}": corrupting(_1501=position) for position in (0, 3, 4, 7, 8, 16, 24, 32, 39)},
 }
 
 

@@ -7,13 +7,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from made import LATENCY_S, make_trial
+from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
+from matplotlib.patches import StepPatch
 
 from imqueue import charts, registry
 from imqueue.charts.windows import Quantiles, View, knots, quantiles, rates, spectrum
+from imqueue.histogram import Histogram
+from imqueue.record import _summary
 from imqueue.results import Result
 
 OF_ONE_TRIAL = [charts.throughput, charts.depth, charts.latency_over_time, charts.latency, charts.progress]
@@ -164,3 +169,72 @@ def test_a_line_can_be_seen_on_white(colour: str) -> None:
     linear = [value / 12.92 if value <= 0.04045 else ((value + 0.055) / 1.055) ** 2.4 for value in to_rgb(colour)]
     luminance = float(np.dot(linear, [0.2126, 0.7152, 0.0722]))
     assert 1.05 / (luminance + 0.05) >= 3.0  # WCAG's least for graphics
+
+
+def test_a_p99_beyond_the_last_bucket_is_not_said_to_have_stayed_under_anything(tmp_path: Path) -> None:
+    trial = make_trial(tmp_path)
+    assert re.search(r"p99 stayed under [\d.]+ ms from due", charts.latency_over_time(Result(trial)).alt)
+    series = pd.read_parquet(trial / "series.parquet")
+    finite = series["metric"].eq("queue_trial_latency_seconds_bucket") & (series["le"] != "+Inf")
+    at_rest = series[finite & (series["time_s"] <= 2.0)].groupby("le")["value"].max()
+    late = finite & (series["time_s"] > 2.0)  # from then on all took over 100 s
+    series.loc[late, "value"] = series.loc[late, "le"].map(at_rest)
+    series.to_parquet(trial / "series.parquet")
+    told = charts.latency_over_time(Result(trial)).alt
+    assert "stayed" not in told
+    assert re.search(
+        r"p99 from due is unresolved in 2 of 3 windows; where it can be told, it was under [\d.]+ ms", told
+    )
+
+
+def test_where_nothing_was_measured_there_is_no_slowest_message(tmp_path: Path) -> None:
+    summary = _summary(Histogram())
+    assert summary["max_s"] is None
+    trial = Result(make_trial(tmp_path, latency={"due": summary, "sent": summary}))
+    assert list(trial.latency.loc["max"]) == ["unresolved", "unresolved", "nothing was measured"]
+    assert "nothing was measured" in charts.latency(trial).alt
+
+
+def test_the_verdict_of_a_flow_says_what_a_closed_loop_would_have(tmp_path: Path) -> None:
+    figures = {"n": 4_000, "p50_s": 0.001, "p99_s": 0.5, "max_s": 1.0}
+    trial = Result(make_trial(tmp_path, latency={"due": figures, "sent": {**figures, "p99_s": 0.002}}))
+    said = "half within 1 ms, 99 % within 500 ms; from sent, which leaves out the wait to be put, 99 % within 2 ms."
+    assert said in trial.verdict()
+
+
+def with_view_of_its_server(folder: Path, kind: str, *readings: tuple[str, str, float, float]) -> Result:
+    """A flow with `why=True`, whose server told these: metric, kind, time and value."""
+    told = {name: {"asked": 9, "missed": 0, "error": None} for name in ("host", kind)}
+    trial = make_trial(folder, readers=told)
+    rows = pd.DataFrame(readings, columns=["metric", "kind", "time_s", "value"])
+    path = trial / "series.parquet"
+    pd.concat([pd.read_parquet(path), rows]).to_parquet(path)
+    return Result(trial)
+
+
+def test_levels_piled_up_stand_at_their_own_times_though_a_kind_was_seldom_told(tmp_path: Path) -> None:
+    sessions = [("queue_server_sessions", "IO", at_s, 1.0) for at_s in (0.5, 1.0, 1.5, 2.0)]
+    sessions += [("queue_server_sessions", "BufferPin", at_s, 3.0) for at_s in (1.0, 1.5)]
+    cores = [("queue_host_cpu_seconds_total", "user", at_s, 2 * at_s) for at_s in (0.5, 1.0, 1.5, 2.0)]
+    cores += [("queue_host_cpu_seconds_total", "system", at_s, at_s) for at_s in (0.5, 1.0, 2.0)]
+    rows = [("queue_server_rows", kind, at_s, 5.0) for kind in ("live", "dead") for at_s in (0.5, 1.0, 1.5)][:-1]
+    chart = charts.why(with_view_of_its_server(tmp_path, "postgres", *sessions, *cores, *rows))
+    assert isinstance(chart, charts.Chart)
+    assert "sessions, by wait: BufferPin 0 to 3, IO 1 to 1." in chart.alt
+    assert "cores busy, by mode: system 1 to 1, user 2 to 2." in chart.alt
+    sessions_ax = _titled(chart, "PostgreSQL: sessions, by wait")
+    cores_ax = _titled(chart, "machine: cores busy, by mode")
+    (pinned, pinned_s, _), (io, io_s, _) = [each.get_data() for each in _steps(sessions_ax)]
+    assert pinned_s.tolist() == io_s.tolist() == [0.0, 0.5, 1.0, 1.5, 2.0]
+    assert pinned.tolist() == [0, 3, 3, 0]
+    assert io.tolist() == [1, 4, 4, 1]
+    assert _steps(cores_ax)[0].get_data()[1].tolist() == [0.5, 1.0, 2.0]
+
+
+def _titled(chart: charts.Chart, title: str) -> Axes:
+    (ax,) = [each for each in chart.figure.axes if each.get_title("left") == title]
+    return ax
+
+
+def _steps(ax: Axes) -> list[StepPatch]:
+    return [each for each in ax.patches if isinstance(each, StepPatch)]

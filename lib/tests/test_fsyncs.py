@@ -16,7 +16,7 @@ from made import make_trial
 from imqueue import client, notebook
 from imqueue.compare import Comparison
 from imqueue.fleet import why_missing
-from imqueue.fsyncs import Watch, tracers
+from imqueue.fsyncs import Strace, tracers
 from imqueue.results import Result
 from imqueue.servers.guard import Guard, alive
 from imqueue.settings import servers_required
@@ -56,27 +56,27 @@ def go(process: subprocess.Popen[str]) -> None:
     process.stdout.readline()
 
 
-def may_watch(watch: Watch) -> None:
+def may_trace(strace: Strace) -> None:
     """Skips where this machine lets nobody trace: a container's matter, not ours."""
-    if watch.reason is not None and "not permitted" in watch.reason:
-        pytest.skip(watch.reason)
-    assert watch.reason is None
+    if strace.reason is not None and "not permitted" in strace.reason:
+        pytest.skip(strace.reason)
+    assert strace.reason is None
 
 
 def test_each_call_is_counted_in_its_time_and_the_process_lives_on(
     syncing: subprocess.Popen[str], tmp_path: Path, guard: Guard
 ) -> None:
-    watch = Watch(tmp_path, guard)
+    strace = Strace(tmp_path, guard)
     start_s = time.time()
-    watch.attach([syncing.pid])
-    may_watch(watch)
+    strace.attach([syncing.pid])
+    may_trace(strace)
     go(syncing)
     end_s = time.time()
-    watch.detach()
-    watch.detach()
-    assert watch.reason is None
-    assert watch.calls(start_s, end_s) == {"fsync": 5, "fdatasync": 2}
-    assert watch.calls(end_s, end_s + 1) == {}
+    strace.detach()
+    strace.detach()
+    assert strace.reason is None
+    assert strace.calls(start_s, end_s) == {"fsync": 5, "fdatasync": 2}
+    assert strace.calls(end_s, end_s + 1) == {}
     assert tracers(syncing.pid) == [0]
     assert syncing.poll() is None
 
@@ -84,15 +84,15 @@ def test_each_call_is_counted_in_its_time_and_the_process_lives_on(
 def test_a_strace_that_is_killed_leaves_no_count_and_the_process_alive(
     syncing: subprocess.Popen[str], tmp_path: Path, guard: Guard
 ) -> None:
-    watch = Watch(tmp_path, guard)
-    watch.attach([syncing.pid])
-    may_watch(watch)
+    strace = Strace(tmp_path, guard)
+    strace.attach([syncing.pid])
+    may_trace(strace)
     (tracer,) = tracers(syncing.pid)
     os.kill(tracer, 9)
     go(syncing)
-    watch.detach()
-    assert watch.reason is not None
-    assert watch.reason.startswith("strace ended before the load did")
+    strace.detach()
+    assert strace.reason is not None
+    assert strace.reason.startswith("strace ended before the load did")
 
 
 def test_the_guard_ends_strace_with_its_owner(syncing: subprocess.Popen[str], tmp_path: Path) -> None:
@@ -100,14 +100,14 @@ def test_the_guard_ends_strace_with_its_owner(syncing: subprocess.Popen[str], tm
 
     guard = Guard()
     guard.start()
-    watch = Watch(tmp_path, guard)
-    watch.attach([syncing.pid])
-    may_watch(watch)
+    strace = Strace(tmp_path, guard)
+    strace.attach([syncing.pid])
+    may_trace(strace)
     (tracer,) = [psutil.Process(pid) for pid in tracers(syncing.pid)]
     assert alive(tracer)
     guard.close()
     assert not alive(tracer)
-    watch.detach()
+    strace.detach()
     assert syncing.poll() is None
 
 
@@ -120,10 +120,10 @@ def test_one_that_may_not_trace_says_what_strace_said(
     )
     refusing.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path))
-    watch = Watch(tmp_path, guard)
-    watch.attach([syncing.pid])
-    watch.detach()
-    assert watch.reason == "strace could not attach: attach: ptrace(PTRACE_SEIZE, 1): Operation not permitted"
+    strace = Strace(tmp_path, guard)
+    strace.attach([syncing.pid])
+    strace.detach()
+    assert strace.reason == "strace could not attach: attach: ptrace(PTRACE_SEIZE, 1): Operation not permitted"
 
 
 @pytest.fixture(scope="module")

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 import imqueue
-from imqueue import notebook, registry
+from imqueue import notebook, registry, version
 from imqueue.backend import Backend, BackendError, Inline
+from imqueue.driver import Driver
 from imqueue.version import fingerprint
 from imqueue.workload import BadInput
 
@@ -109,3 +110,23 @@ def test_a_driver_that_knows_older_files_of_ones_own_is_told_apart(own: Path, mo
     monkeypatch.delenv("IMQUEUE_BACKENDS")
 
     assert len({with_spool, edited, fingerprint()}) == 3
+
+
+def test_the_digest_of_the_code_tells_ones_own_backends_too(own: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sources = [version.code.__wrapped__()["source"]]
+    text = (own / "spool.py").read_text()
+    for each in (text + "\n", text):
+        (own / "spool.py").write_text(each)
+        sources.append(version.code.__wrapped__()["source"])
+    monkeypatch.delenv("IMQUEUE_BACKENDS")
+    assert sources[0] == sources[2], "it is of the text, not of when it was written"
+    assert len({*sources, version.code.__wrapped__()["source"]}) == 3
+
+
+def test_a_driver_tells_the_code_that_was_there_when_it_started(own: Path, tmp_path: Path) -> None:
+    version.code.cache_clear()
+    Driver(tmp_path / "data")
+    at_start = version.code.__wrapped__()
+    (own / "spool.py").write_text("")
+    assert version.code() == at_start
+    version.code.cache_clear()

@@ -189,7 +189,7 @@ def test_a_watched_flow_has_its_servers_own_view_at_the_same_samples_and_says_so
     commands = told[told["metric"] == "queue_server_commands_total"]
     assert list(commands["time_s"]) == list(pushes)
     assert commands["value"].max() - commands["value"].min() >= 750 / 100, "at least a command a batch"
-    assert result.info["watched"]["redis"] == {"asked": len(pushes), "missed": 0, "error": None}
+    assert result.info["readers"]["redis"] == {"asked": len(pushes), "missed": 0, "error": None}
     chart = charts.why(result)
     assert isinstance(chart, charts.Chart)
     assert "Redis: commands per second" in chart.alt

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib
+import os
+import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,9 +15,13 @@ import pytest
 
 from imqueue import registry, servers, watch
 from imqueue.backend import Backend, Durability
+from imqueue.exporter import Source
 from imqueue.servers import External, Server
+from imqueue.servers._machine import tree
 from imqueue.servers.guard import Guard
-from imqueue.watch import Reader, Reading, Watch
+from imqueue.watch import rabbitmq
+from imqueue.watch.postgres import KINDS, OTHER, Statistics
+from imqueue.watch.reader import Reader, Reading, Watch
 
 Obtain = Callable[[str, Durability], Server]
 TOLD = {
@@ -22,6 +30,7 @@ TOLD = {
     "rabbitmq": {"messages", "io", "alarms", "memory_bytes"},
     "mysql": {"row_lock_waits", "history_list", "fsyncs", "commits"},
     "beanstalkd": {"jobs", "commands", "cpu_seconds"},
+    "nats": {"messages", "stream_bytes", "cpu_seconds", "memory_bytes"},
 }
 USED_BY = {
     "redis": "redis_list",
@@ -29,6 +38,7 @@ USED_BY = {
     "rabbitmq": "rabbitmq",
     "mysql": "mysql",
     "beanstalkd": "beanstalkd",
+    "nats": "nats",
 }
 GROWS = {"redis": "commands", "postgres": "wal_bytes", "mysql": "commits", "beanstalkd": "commands"}
 
@@ -95,6 +105,61 @@ def test_rabbitmq_tells_apart_what_is_ready_and_what_is_unacked(obtain: Obtain, 
     assert not Path(f"/proc/{node}").exists(), "the node beside the broker goes on"
 
 
+def test_nats_tells_apart_what_is_delivered_and_what_is_not(obtain: Obtain, guard: Guard) -> None:
+    server = obtain("nats", Durability.DELAYED)
+    with watching(server, guard) as watches:
+        handle = put_and_hold("nats", server, 20)
+        try:
+            handle.put([b"y" * 32] * 30)
+            told = take(watches["nats"])
+        finally:
+            handle.destroy()
+            handle.close()
+    kinds = ("not delivered", "not acked", "redelivered")
+    assert [told["messages", kind].value for kind in kinds] == [30, 20, 0]
+    assert told["stream_bytes", ""].value >= 50 * 32
+
+
+@contextmanager
+def stopped(server: Server) -> Iterator[None]:
+    """SIGSTOP all of its processes for the while of a `with`."""
+    family = [each.pid for root in server.pids() for each in tree(root)]
+    for pid in family:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for pid in family:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)
+
+
+@pytest.mark.parametrize("kind", [kind for kind in TOLD if kind in servers.kinds()])
+def test_a_server_that_hangs_costs_its_reader_no_more_than_its_time(
+    kind: str, obtain: Obtain, guard: Guard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = obtain(kind, Durability.DELAYED)
+    if isinstance(server, External):
+        pytest.skip("the server is not ours to stop")
+    loaded = importlib.import_module(f"imqueue.watch.{kind}")
+    monkeypatch.setattr(loaded, "ASK_MAX_S", 0.5)
+    watched = Watch(kind, lambda: watch.load(kind)(server, guard))
+    watched.wait_until_open(5.0)
+    assert take(watched)
+    monkeypatch.setattr("imqueue.watch.reader.RETRY_S", 60.0)  # so that it is not opened again
+    fds = set(os.listdir("/proc/self/fd"))
+    with stopped(server):
+        began = time.monotonic()
+        watched.ask()
+        assert watched.take(5.0) == []
+        took_s = time.monotonic() - began
+        ended = watched.end()
+    assert 0.4 < took_s < 1.5
+    assert ended["error"]
+    assert not watched._thread.is_alive()
+    assert len(os.listdir("/proc/self/fd")) < len(fds), "its connection goes on"
+
+
 def test_postgres_tells_who_holds_a_transaction_open(obtain: Obtain, guard: Guard) -> None:
     server = obtain("postgres", Durability.DELAYED)
     with watching(server, guard) as watches:
@@ -108,6 +173,39 @@ def test_postgres_tells_who_holds_a_transaction_open(obtain: Obtain, guard: Guar
             handle.destroy()
             handle.close()
     assert seen >= 1.0
+
+
+def test_postgres_tells_rare_waits_together_and_every_kind_each_time(
+    obtain: Obtain, guard: Guard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reader = Statistics(obtain("postgres", Durability.DELAYED), guard)
+    try:
+        quiet = {each.kind: each.value for each in reader.read() if each.name == "sessions"}
+        with monkeypatch.context() as patch:
+            patch.setattr(reader, "_ask", lambda _: [["BufferPin", "2"], ["Extension", "1"], ["IO", "4"]])
+            reader.glance()
+        busy = {each.kind: each.value for each in reader.read() if each.name == "sessions"}
+    finally:
+        reader.close()
+    assert set(quiet) == set(busy) == {*KINDS, OTHER}
+    assert (busy["IO"], busy[OTHER]) == (2.0, 1.5), "means of two looks"
+
+
+def test_what_a_broker_does_not_tell_is_left_out_and_not_zero() -> None:
+    told = {(each.name, each.kind): each.value for each in rabbitmq.readings("3 4 none none none 5 0\n")}
+    assert told == {("messages", "ready"): 3, ("messages", "unacked"): 4, ("memory_bytes", ""): 5, ("run_queue", ""): 0}
+
+
+def test_the_process_of_a_reader_that_was_opened_anew_is_the_drivers_too() -> None:
+    source = Source("id", "rabbitmq", tally=None, is_flow=True)  # type: ignore[arg-type]
+    reader = Watch("node", Scripted)
+    source.watches = [reader]
+    for pid in (os.getpid(), os.getppid(), os.getppid()):
+        reader.pid = pid
+        source.own_readers()
+    source.usage.read()
+    reader.end()
+    assert {pid for pid, _ in source.usage.each("driver")} == {os.getpid(), os.getppid()}
 
 
 def test_the_machine_is_told_with_what_the_server_wrote(obtain: Obtain, guard: Guard) -> None:
@@ -177,6 +275,12 @@ def test_a_reader_that_glances_does_so_between_scrapes() -> None:
     watched.ask()
     assert 5 <= watched.take(1.0)[0].value <= 15
     watched.end()
+
+
+def test_a_kind_of_server_without_a_reader_says_so(guard: Guard) -> None:
+    watches = watch.start(External("manager", "tcp://127.0.0.1:1"), guard)
+    ended = {each.name: each.end() for each in watches}
+    assert ended["manager"]["error"] == "there is no reader for manager"
 
 
 def test_a_broker_that_somebody_else_runs_is_not_asked_by_force(guard: Guard) -> None:

@@ -25,6 +25,9 @@ from imqueue.workload import BadInput, Workload, choose
         ({"duration_s": 0}, "duration_s is 0"),
         ({"durability": "flushd"}, "unknown durability 'flushd'; did you mean 'flushed'? (allowed: memory, delayed"),
         ({"arrivals": "random"}, "unknown arrivals 'random'"),
+        ({"why": 1}, "why is 1; allowed: true or false"),
+        ({"count_fsyncs": "False"}, "count_fsyncs is 'False'; allowed: true or false"),
+        ({"count_fsyncs": "true"}, "count_fsyncs is 'true'; allowed: true or false"),
         ({"wrokers": 2}, "unknown parameter 'wrokers'; did you mean 'workers'?"),
     ],
 )

@@ -41,7 +41,8 @@ class Link:
     did not fill. A failure leaves the link closed.
     """
 
-    def __init__(self, url: str, connect_max_s: float = CONNECT_MAX_S) -> None:
+    def __init__(self, url: str, connect_max_s: float = CONNECT_MAX_S, answer_max_s: float | None = None) -> None:
+        self._answer_max_s = ANSWER_MAX_S if answer_max_s is None else answer_max_s
         self.answers: list[bytes] = []
         self.pulled: list[Message] = []
         self.pull_end = b""
@@ -92,7 +93,7 @@ class Link:
         if not self._is_open:
             raise Rejected("nothing was sent: the handle is closed, or its connection was lost")
         try:
-            self._socket.settimeout(ANSWER_MAX_S)
+            self._socket.settimeout(self._answer_max_s)
             self._socket.sendall(frames)
         except OSError as error:
             raise BackendError(f"the link to NATS failed: {error}") from error
@@ -152,7 +153,7 @@ class Link:
         self._socket.close()
 
     def _until(self, true: Callable[[], bool], timeout_s: float | None = None) -> None:
-        timeout_s = ANSWER_MAX_S if timeout_s is None else timeout_s
+        timeout_s = self._answer_max_s if timeout_s is None else timeout_s
         deadline = time.monotonic() + timeout_s
         while not true():
             if not self.step(deadline - time.monotonic()) and time.monotonic() >= deadline:

@@ -37,7 +37,7 @@ INK, GREY, PALE = "#222222", "#6B6B6B", "#D9D9D9"
 WIDTH_IN = 8.0
 SCREEN_DPI = 100  # a picture of 8 inches is 800 CSS pixels wide
 _FILE_DPI = 200  # and twice as sharp
-_TITLE_COLUMNS = 84
+_TITLE_COLUMNS = 76
 
 
 def colour(backend: str) -> str:

@@ -81,19 +81,27 @@ def latency_over_time(source: Source, ax: Axes | None = None) -> Chart:
     log_milliseconds(ax)
     mark(ax, view)
     _over_time(ax, view, "latency, ms", zero=False)
-    due, sent = (found[kind, 0.99].upper_s for kind in HISTOGRAMS)
-    if not len(due) or not len(sent):
-        title = f"{view.backend}: too few messages between samples to tell a p99 over time"
-    elif np.isnan(due).all() or np.isnan(sent).all():
-        title = f"{view.backend}: p99 over time is unresolved, in the first or last of Prometheus' buckets"
-    else:
-        title = f"{view.backend}: p99 stayed under {milliseconds(np.nanmax(due))} from due"
-        title += f", under {milliseconds(np.nanmax(sent))} from sent"
+    title = f"{view.backend}: {_p99_over_time(found['due', 0.99], found['sent', 0.99])}"
     alt = "Median and p99 latency over time, from due and from sent, on a log scale."
     widest = max((float((each.end_s - each.start_s).max()) for each in found.values() if len(each.end_s)), default=0)
     caption = "Lines are Prometheus' own figures, bands its buckets: the percentile lies somewhere in the band. "
     caption += f"Windows hold enough messages to resolve it (up to {widest:.2g} s). "
     return _finish(ax, view, title, alt, caption + _gaps(found.values()))
+
+
+def _p99_over_time(due: Quantiles, sent: Quantiles) -> str:
+    """Where it was in all windows, or in those that resolve it: one that does not may lie over 100 s."""
+    if not len(due.value_s) or not len(sent.value_s):
+        return "too few messages between samples to tell a p99 over time"
+    missing, windows = int(np.isnan(due.value_s).sum()), len(due.value_s)
+    if missing == windows or np.isnan(sent.value_s).all():
+        return "p99 over time is unresolved, in the first or last of Prometheus' buckets"
+    bounds = ", ".join(
+        f"under {milliseconds(np.nanmax(line.upper_s))} from {kind}" for kind, line in (("due", due), ("sent", sent))
+    )
+    if missing or np.isnan(sent.value_s).any():
+        return f"p99 from due is unresolved in {missing} of {windows} windows; where it can be told, it was {bounds}"
+    return f"p99 stayed {bounds}"
 
 
 def latency(source: Result, ax: Axes | None = None) -> Chart:
@@ -118,11 +126,11 @@ def latency(source: Result, ax: Axes | None = None) -> Chart:
     title = f"{view.backend}: p99 was {milliseconds(due.get('p99_s'))} from due, "
     title += f"{milliseconds(sent.get('p99_s'))} from sent"
     alt = f"Percentiles of latency on log scales; {within('half', due.get('p50_s'))} of being due, "
-    alt += f"the slowest after {milliseconds(due.get('max_s'))}."
+    alt += f"the slowest after {milliseconds(due['max_s'])}." if due.get("max_s") else "nothing was measured."
     caption = (
-        "Lines: exact, from the ledger. From due counts a message's wait for its put too; from sent, which is all "
+        "Lines: exact, from the ledger. From due counts a message's wait for its put too; from sent, which is what a "
     )
-    caption += "that a load that waits for its backend could tell, leaves it out. Each line ends where fewer than ten "
+    caption += "closed-loop benchmark would have reported, leaves it out. Each line ends where fewer than ten "
     caption += "messages are left. Dots: what Prometheus makes of its buckets, with a bar "
     return _finish(ax, view, title, alt, caption + "as long as the bucket is wide: the exact percentile must cross it.")
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
@@ -66,6 +67,12 @@ SERVERS: dict[str, tuple[Panel, ...]] = {
         Panel("InnoDB: deleted rows not purged yet (history list)", "queue_server_history_list", "level"),
         Panel("InnoDB: fsyncs per second", "queue_server_fsyncs_total"),
     ),
+    "nats": (
+        Panel("JetStream: messages, not delivered and not acked", "queue_server_messages", "level"),
+        Panel("JetStream: kept in its streams, kB", "queue_server_stream_bytes", "level", 1e-3),
+        Panel("NATS: share of a core, %", "queue_server_cpu_seconds_total", "pile of rates", 100),
+        Panel("NATS: memory, MB", "queue_server_memory_bytes", "level", 1e-6),
+    ),
     "beanstalkd": (
         Panel("beanstalkd: jobs, ready and reserved", "queue_server_jobs", "level"),
         Panel("beanstalkd: commands per second", "queue_server_commands_total"),
@@ -88,7 +95,7 @@ def why(source: Result) -> Chart | Html:
 
     A sentence where it was not watched.
     """
-    if not (told := source.info.get("watched")):
+    if not (told := source.info.get("readers")):
         return Html("<p>The server was not watched; <code>why=True</code> has it tell its own view.</p>")
     view = View.of(source)
     wanted = [panel for kind in told for panel in SERVERS.get(kind, ())] + list(HOST)
@@ -114,9 +121,8 @@ def _lines(view: View, panel: Panel) -> dict[str, Line]:
     rows = view.series[view.series["metric"] == panel.metric]
     lines: dict[str, Line] = {}
     colours = itertools.cycle(COLOURS)
-    for kind, found in rows.groupby(rows["kind"].fillna("")) if len(rows) else ():
-        found = found.sort_values("time_s")
-        time_s, value = found["time_s"].to_numpy(float), found["value"].to_numpy(float) * panel.factor
+    for kind, found in _columns(rows, panel).items():
+        time_s, value = np.asarray(found.index, np.float64), np.asarray(found * panel.factor, np.float64)
         if len(time_s) < 2:
             continue
         if "rate" in panel.how:
@@ -127,6 +133,16 @@ def _lines(view: View, panel: Panel) -> dict[str, Line]:
     ordered = sorted(lines, key=lambda kind: kind == IDLE)
     moving = {kind: lines[kind] for kind in ordered if lines[kind].value.any()}
     return moving or {kind: lines[kind] for kind in ordered[:1]}
+
+
+def _columns(rows: pd.DataFrame, panel: Panel) -> dict[str, pd.Series[float]]:
+    """Each kind's samples by time. Those to be piled up have all their times in common."""
+    table = rows.assign(kind=rows["kind"].fillna("")).pivot_table("value", "time_s", "kind")
+    if panel.how == "pile":
+        table = table.fillna(0.0)  # told of where there was any, so there was none
+    elif panel.how == "pile of rates":
+        table = table.dropna()  # how far a counter had come is not known without its sample
+    return {str(kind): table[kind].dropna() for kind in table}
 
 
 def _draw(ax: Axes, view: View, panel: Panel, lines: dict[str, Line]) -> None:
@@ -168,7 +184,7 @@ def _draw(ax: Axes, view: View, panel: Panel, lines: dict[str, Line]) -> None:
 
 def _top(panel: Panel, lines: dict[str, Line]) -> float:
     values = [line.value for line in lines.values()]
-    return float((np.sum(values, axis=0) if "pile" in panel.how else np.array(values)).max())
+    return float((np.sum(values, axis=0) if "pile" in panel.how else np.concatenate(values)).max())
 
 
 def _edges(time_s: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -187,9 +203,13 @@ def _range(lines: dict[str, Line]) -> str:
 def _caption(told: dict[str, dict[str, object]]) -> str:
     words = "Read once for each of Prometheus' scrapes, so the steps of all pictures are the same half seconds. "
     gaps = [
-        f"{name} did not answer {each['missed']} of {each['asked']} times"
+        f"{name} did not answer {each['missed']} of {each['asked']} times{_because(each)}"
         for name, each in told.items()
-        if each["missed"]
+        if each["missed"] or each["error"]
     ]
-    errors = [f"{name}: {each['error']}" for name, each in told.items() if each["error"]]
-    return words + "; ".join([*gaps, *errors, "what stayed at zero is left out where there are several."])
+    rest = "; ".join([*gaps, "what stayed at zero is left out where there are several."])
+    return words + rest[0].upper() + rest[1:]
+
+
+def _because(told: dict[str, object]) -> str:
+    return f" ({told['error']})" if told["error"] else ""

@@ -65,7 +65,11 @@ class Clock:
 
 
 def write(folder: Path, about: dict[str, Any], outcomes: list[Outcome]) -> None:
-    """``report.json``, from which 90_compare reads what to compare."""
+    """``report.json``, from which 90_compare reads what to compare.
+
+    It has the order's seed, and the steps in the order in which they ran, each with its repeat and its trial's id: a
+    ``trial.json`` knows of no report.
+    """
     content = {**about, "steps": [outcome.as_dict() for outcome in outcomes]}
     (folder / REPORT).write_text(json.dumps(content, indent=1))
 

@@ -10,7 +10,7 @@ import greenstalk
 
 from imqueue.servers import Server
 from imqueue.servers.guard import Guard
-from imqueue.watch import ASK_MAX_S, Reader, Reading
+from imqueue.watch.reader import ASK_MAX_S, Reader, Reading
 
 COUNTERS = {"puts": "cmd-put", "reserves": "cmd-reserve-with-timeout", "deletes": "cmd-delete"}
 

@@ -11,7 +11,7 @@ import psutil
 from imqueue.servers import Server
 from imqueue.servers._machine import tree
 from imqueue.servers.guard import Guard
-from imqueue.watch import Reader, Reading
+from imqueue.watch.reader import Reader, Reading
 
 TREE_EVERY_S = 1.0  # finding a server's children means reading all of /proc
 MODES = ("user", "system", "iowait", "softirq", "steal")  # what little is left is time of the others

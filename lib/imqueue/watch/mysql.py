@@ -8,7 +8,7 @@ import pymysql
 
 from imqueue.servers import Server
 from imqueue.servers.guard import Guard
-from imqueue.watch import ASK_MAX_S, Reader, Reading
+from imqueue.watch.reader import ASK_MAX_S, Reader, Reading
 
 COUNTERS = {
     "commits": "Handler_commit",

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import select
+import time
 from collections import Counter
 
 import psycopg
+from psycopg.pq import ExecStatus
 
 from imqueue.servers import Server
 from imqueue.servers.guard import Guard
-from imqueue.watch import ASK_MAX_S, Reader, Reading
+from imqueue.watch.reader import ASK_MAX_S, Reader, Reading, WatchError
 
 WAITS = """
     select case when state = 'active' then coalesce(wait_event_type, 'on CPU')
@@ -22,6 +25,7 @@ TABLES = """
     from pg_stat_user_tables
 """
 KINDS = ("on CPU", "IO", "LWLock", "Lock", "IPC", "Client", "Timeout", "in transaction", "idle")
+OTHER = "other"  # the rarer ones, such as BufferPin and those of extensions, together
 
 
 class Statistics(Reader):
@@ -35,31 +39,23 @@ class Statistics(Reader):
     glance_s = 0.1
 
     def __init__(self, server: Server, guard: Guard) -> None:
-        timeout_ms = int(ASK_MAX_S * 1e3)
         self._connection = psycopg.connect(
-            server.url,
-            autocommit=True,
-            connect_timeout=round(ASK_MAX_S),
-            options=f"-c statement_timeout={timeout_ms}",
-            application_name="imqueue watch",
+            server.url, autocommit=True, connect_timeout=max(1, round(ASK_MAX_S)), application_name="imqueue watch"
         )
         self._looks = 0
         self._seen: Counter[str] = Counter()
 
     def glance(self) -> None:
         self._looks += 1
-        for kind, sessions in self._connection.execute(WAITS).fetchall():
-            self._seen[kind] += sessions
+        for kind, sessions in self._ask(WAITS):
+            self._seen[kind if kind in KINDS else OTHER] += int(sessions)
 
     def read(self) -> list[Reading]:
         self.glance()
-        kinds = [*KINDS, *(kind for kind in self._seen if kind not in KINDS)]
-        readings = [Reading("sessions", self._seen[kind] / self._looks, kind) for kind in kinds]
+        readings = [Reading("sessions", self._seen[kind] / self._looks, kind) for kind in (*KINDS, OTHER)]
         self._looks = 0
         self._seen.clear()
-        row = self._connection.execute(TABLES).fetchone()
-        assert row is not None
-        dead, live, vacuums, wal_bytes = map(float, row)
+        ((dead, live, vacuums, wal_bytes),) = [map(float, row) for row in self._ask(TABLES)]
         return [
             *readings,
             Reading("rows", dead, "dead"),
@@ -70,3 +66,22 @@ class Statistics(Reader):
 
     def close(self) -> None:
         self._connection.close()
+
+    def _ask(self, query: str) -> list[list[str]]:
+        """Rows as text. psycopg's own `execute` waits for ever on a server that hangs."""
+        link = self._connection.pgconn
+        deadline = time.monotonic() + ASK_MAX_S
+        link.send_query(query.encode())
+        link.flush()
+        rows: list[list[str]] = []
+        while True:
+            while link.is_busy():
+                if not select.select([link.socket], [], [], max(0.0, deadline - time.monotonic()))[0]:
+                    raise WatchError(f"PostgreSQL did not answer within {ASK_MAX_S:g} s")
+                link.consume_input()
+            if (result := link.get_result()) is None:
+                return rows
+            if result.status != ExecStatus.TUPLES_OK:
+                raise WatchError(f"PostgreSQL said: {result.get_error_message()}")
+            for row in range(result.ntuples):
+                rows.append([(result.get_value(row, column) or b"").decode() for column in range(result.nfields)])

@@ -11,17 +11,26 @@ from imqueue.servers import Server
 from imqueue.servers._machine import slay, tree
 from imqueue.servers.guard import Guard
 from imqueue.servers.rabbitmq import RabbitMQ, erlang
-from imqueue.watch import ASK_MAX_S, Reader, Reading, WatchError, needs_private
+from imqueue.watch.reader import ASK_MAX_S, OPEN_MAX_S, Reader, Reading, WatchError, needs_private
 
-START_MAX_S = 5.0
-NAMES = ("ready", "unacked", "io_syncs", "io_writes", "alarms", "memory_bytes", "run_queue")
-# Answers each line that it reads with one line of figures, and ends with its input.
+FIGURES = (  # name, kind, whether it counts: in the order of the answer
+    ("messages", "ready", False),
+    ("messages", "unacked", False),
+    ("io", "fsyncs", True),
+    ("io", "writes", True),
+    ("alarms", "", False),
+    ("memory_bytes", "", False),
+    ("run_queue", "", False),
+)
+# Answers each line that it reads with one line of figures, `none` for one that the broker does not have, and ends with
+# its input.
 ASK = """
 N = 'imqueue@localhost',
 Call = fun(M, F, A) -> rpc:call(N, M, F, A, 1500) end,
-Of = fun(K, L) when is_list(L) -> proplists:get_value(K, L, 0); (_, _) -> 0 end,
+Of = fun(K, L) when is_list(L) -> proplists:get_value(K, L); (_, _) -> none end,
 Sum = fun(K, Qs) -> lists:sum([V || Q <- Qs, V <- [Of(K, Q)], is_integer(V)]) end,
-List = fun(L) when is_list(L) -> L; (_) -> [] end,
+Length = fun(L) when is_list(L) -> length(L); (_) -> none end,
+Told = fun(F) when is_integer(F) -> integer_to_list(F); (_) -> "none" end,
 Loop = fun Again() ->
     case io:get_line("") of
         L when is_list(L) ->
@@ -29,13 +38,13 @@ Loop = fun Again() ->
             case Qs of
                 {badrpc, Why} -> io:format("error ~0p~n", [Why]);
                 _ ->
-                    Io = List(Call(file_handle_cache_stats, get, [])),
+                    Io = Call(file_handle_cache_stats, get, []),
                     Figures = [
                         Sum(messages_ready, Qs), Sum(messages_unacknowledged, Qs),
                         Of({io_sync, count}, Io), Of({io_write, count}, Io),
-                        length(List(Call(rabbit_alarm, get_alarms, []))),
+                        Length(Call(rabbit_alarm, get_alarms, [])),
                         Call(erlang, memory, [total]), Call(erlang, statistics, [run_queue])],
-                    io:format("~s~n", [lists:join(" ", [integer_to_list(F) || F <- Figures])])
+                    io:format("~s~n", [lists:join(" ", [Told(F) || F <- Figures])])
             end,
             Again();
         _ -> halt()
@@ -72,7 +81,7 @@ class Node(Reader):
         )
         guard.watch(self._node.pid)
         try:
-            self._ask(START_MAX_S)
+            self._ask(OPEN_MAX_S)
         except BaseException:
             self.close()
             raise
@@ -82,16 +91,7 @@ class Node(Reader):
         return self._node.pid
 
     def read(self) -> list[Reading]:
-        told = dict(zip(NAMES, map(float, self._ask(ASK_MAX_S).split()), strict=True))
-        return [
-            Reading("messages", told["ready"], "ready"),
-            Reading("messages", told["unacked"], "unacked"),
-            Reading("io", told["io_writes"], "writes", True),
-            Reading("io", told["io_syncs"], "fsyncs", True),
-            Reading("alarms", told["alarms"]),
-            Reading("memory_bytes", told["memory_bytes"]),
-            Reading("run_queue", told["run_queue"]),
-        ]
+        return readings(self._ask(ASK_MAX_S))
 
     def close(self) -> None:
         slay(tree(self._node.pid))
@@ -117,3 +117,9 @@ class Node(Reader):
         if told.startswith(b"error"):
             raise WatchError(f"the broker did not answer: {told.decode(errors='replace').strip()}")
         return told.decode()
+
+
+def readings(told: str) -> list[Reading]:
+    """From one line of the node's; what the broker did not tell is absent, not zero."""
+    figures = zip(FIGURES, told.split(), strict=True)
+    return [Reading(name, float(value), kind, counts) for (name, kind, counts), value in figures if value != "none"]
