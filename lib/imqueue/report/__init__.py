@@ -62,11 +62,11 @@ def report(
         check(notebooks / f"{notebook}.ipynb", parameters)
     try:
         run.steps(steps)
+        run.price(here)
     except KeyboardInterrupt:
         if (trial := attach()) is not None:
             trial.stop()
         raise
-    run.price(here)
     run.compare()
     return run.close()
 
@@ -159,14 +159,16 @@ class _Run:
             return
         _say(f"{PRICE}: every backend in every class of durability that it has")
         with self.clock.timed(PRICE):
+            before = _folders(self.trials)
             parameters = {"backends": ",".join(backends), **self.profile.price}
             executed = self._execute(PRICE, parameters, PRICE, _PRICE_MAX_S)
+            error = executed.error or _unsound_ones(self.trials, _folders(self.trials) - before)
             page = self.pages.render(
-                executed.notebook, title="The price of durability", back="index.html", notice=executed.error
+                executed.notebook, title="The price of durability", back="index.html", notice=error
             )
         (self.folder / f"{PRICE}.html").write_text(page)
-        if executed.error:
-            self.failures[PRICE] = executed.error
+        if error:
+            self.failures[PRICE] = error
 
     def compare(self) -> None:
         """Render ``index.html``, which ends with a table of where the time went."""
@@ -245,10 +247,19 @@ def _wrong(executed: Executed, trial: Result | None) -> str | None:
         return executed.error
     if trial is None:
         return "the notebook left no trial"
+    return _unsound(trial)
+
+
+def _unsound(trial: Result) -> str | None:
     audit = trial.info.get("audit")
-    if trial.info["state"] != "done" or not (audit and audit["passed"]):
-        return trial.verdict()
-    return None
+    sound = trial.info["state"] == "done" and audit and audit["passed"]
+    return None if sound else trial.verdict()
+
+
+def _unsound_ones(trials: Path, names: set[str]) -> str | None:
+    """What is wrong with those among `names` that finished; None: nothing."""
+    finished = [Result(trials / name) for name in sorted(names) if (trials / name / "trial.json").is_file()]
+    return " ".join(wrong for each in finished if (wrong := _unsound(each))) or None
 
 
 def _duration(seconds: float) -> str:
