@@ -19,7 +19,7 @@ from imqueue.notebook import attach
 from imqueue.report import record
 from imqueue.report.notebooks import Executed, check, execute
 from imqueue.report.pages import Pages
-from imqueue.report.plan import PROFILES, Profile, Step, backends_named, planned, profile_named
+from imqueue.report.plan import CONTROLS, PROFILES, Profile, Step, backends_named, planned, profile_named
 from imqueue.report.record import Clock, Outcome
 from imqueue.results import Result
 from imqueue.words import Html, enumeration
@@ -57,7 +57,7 @@ def report(
     with run.clock.timed("driver and servers"):
         here = run.prepare(wanted)
     _check_reference(reference, here)
-    steps = planned(chosen, here, seed)
+    steps = planned(chosen, here, seed, run.controls)
     for notebook, parameters in {step.notebook: step.parameters for step in steps}.items():
         check(notebooks / f"{notebook}.ipynb", parameters)
     try:
@@ -79,6 +79,7 @@ class _Run:
     seed: int
     reference: str = ""
     clock: Clock = field(default_factory=Clock)
+    controls: list[str] = field(default_factory=list)  # that can run here
     left_out: list[dict[str, str]] = field(default_factory=list)
     outcomes: list[Outcome] = field(default_factory=list)
     pages: Pages = field(default_factory=Pages)
@@ -93,6 +94,7 @@ class _Run:
     def prepare(self, wanted: Sequence[str]) -> list[str]:
         """Bring up the servers, side by side. Returns the backends that can run."""
         missing = client.connect(self.data).ask("GET", "/backends")
+        self.controls = [name for name in CONTROLS if missing[name] is None]
         with ThreadPoolExecutor() as pool:
             reasons = list(pool.map(lambda name: missing[name] or self._bring_up(name), wanted))
         here = self.choose_here(dict(zip(wanted, reasons, strict=True)))

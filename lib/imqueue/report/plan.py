@@ -41,8 +41,8 @@ class Profile:
         """In words, for the top of the report."""
         classes = "every durability class" if self.every_class else "class delayed where a backend has it, else its own"
         flows = f"flows of {self.rate_hz:,.0f} messages/s for {self.duration_s:g} s"
-        words = f"sums of {self.messages:,} messages and {flows}, {CREW}, in {classes}, and beside them as controls "
-        words += f"sums of {' and '.join(CONTROLS)}, the harness alone"
+        words = f"sums of {self.messages:,} messages and {flows}, {CREW}, in {classes}, and beside them sums of the "
+        words += "controls, the harness alone"
         if self.repeats == 1:
             return f"{words}, each once: figures without a ranking."
         return f"{words}, {self.repeats} repeats, interleaved in random order (seed {seed})."
@@ -86,7 +86,7 @@ def backends_named(text: str) -> list[str]:
     return list(dict.fromkeys(wanted))
 
 
-def planned(profile: Profile, backends: Sequence[str], seed: int) -> list[Step]:
+def planned(profile: Profile, backends: Sequence[str], seed: int, controls: Sequence[str] = CONTROLS) -> list[Step]:
     """Sum and flow for every backend and class, and the sums of the controls.
 
     Repeats come in blocks, each of them in an order of its own.
@@ -97,7 +97,7 @@ def planned(profile: Profile, backends: Sequence[str], seed: int) -> list[Step]:
         for durability in _classes(backend, profile)
         for shape in ("sum", "flow")
     ]
-    beside = [name for name in CONTROLS if name not in backends]
+    beside = [name for name in controls if name not in backends]
     cells += [("sum", name, durability) for name in beside for durability in _classes(name, profile)]
     chance = random.Random(seed)
     steps = []
