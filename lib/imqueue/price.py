@@ -125,18 +125,23 @@ class Prices:
     @property
     def table(self) -> Html:
         """A row for each backend and class, under a heading for what is promised; then what is missing, and why."""
-        n = max((price.rate_hz.n for price in self.prices if price.rate_hz), default=1)
-        span = f" (least to greatest of {n})" if n > 1 else ""
-        numbers = [f"messages/s{span}", f"of its own least durable{span}", "p50 put, ms"]
+        numbers = ["messages/s", "of its own least durable", "p50 put, ms"]
         numbers += ["fsyncs per 1,000 messages", "counted at, messages/s"]
         columns = ["backend", "durability", *numbers, "outlives a kill", "outlives power loss", "stamps"]
         groups = {
             heading(promises): [self._cells(price) for prices in backends.values() for price in prices]
             for promises, backends in self.groups.items()
         }
-        how = f"{self.what} A ratio's least is its least rate over the greatest that it is held against."
-        return Html(
-            f"<p>{escape(how if span else self.what)}</p>{grouped_table(columns, groups, numbers)}{self._missing()}"
+        words = escape(f"{self.what}{self._brackets()}")
+        return Html(f"<p>{words}</p>{grouped_table(columns, groups, numbers)}{self._missing()}")
+
+    def _brackets(self) -> str:
+        n = max((price.rate_hz.n for price in self.prices if price.rate_hz), default=1)
+        if n == 1:
+            return ""
+        return (
+            f" In brackets: (least to greatest of {n}); of a ratio, the least rate over the greatest of the other class "
+            "to the greatest over the least. It is no confidence interval."
         )
 
     def _cells(self, price: Price) -> list[str]:

@@ -47,7 +47,7 @@ def test_a_ratio_is_a_backends_to_its_own_least_durable_class(prices: Prices) ->
 
 
 def test_the_table_tells_price_fsyncs_and_what_is_missing_and_why(prices: Prices) -> None:
-    assert "of its own least durable (least to greatest of 3)" in prices.table
+    assert "In brackets: (least to greatest of 3)" in prices.table
     assert "At most once, removes on get" in prices.table
     for words in ("0.1 (0.0818 to 0.122)", "1,730", "not observed", "strace is &lt;away&gt;", "no Node"):
         assert words in prices.table
