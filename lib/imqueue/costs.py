@@ -61,7 +61,7 @@ def of_trial(result: Result) -> Html:
             share = None if spent[role] is None or not window_s else spent[role] / window_s
             rows.append((name, _figure(spent[role]), _figure(million.get(role)), _percent(share)))
     numbers = ["CPU, s", "CPU, s per million messages", "of a core"]
-    window = f" From go until the queue was drained, {window_s:.3g} s." if window_s else ""
+    window = f" All this was used from go until the queue was drained, {window_s:.3g} s later." if window_s else ""
     return Html(table(["who", *numbers], rows, numbers) + f"<p>{_observer(spent)}{window}</p>")
 
 

@@ -140,8 +140,8 @@ class Prices:
         if n == 1:
             return ""
         return (
-            f" In brackets: (least to greatest of {n}); of a ratio, the least rate over the greatest of the other class "
-            "to the greatest over the least. It is no confidence interval."
+            f" In brackets: (least to greatest of {n}); of a ratio, the least rate over the other class' greatest "
+            "to the greatest over its least. It is no confidence interval."
         )
 
     def _cells(self, price: Price) -> list[str]:

@@ -64,7 +64,7 @@ def test_the_table_of_a_trial_shows_what_looking_on_took(tmp_path: Path) -> None
     assert cells(html)["Prometheus"] == ["0.1", "0.25", "2.5%"]
     assert cells(html)["workers"] == ["2", "5", "50%"]
     assert "Looking on (driver and Prometheus) took 9.1% of the CPU time" in html
-    assert "From go until the queue was drained, 4 s." in html
+    assert "from go until the queue was drained, 4 s later." in html
 
 
 def test_the_time_of_a_server_that_is_not_ours_is_unknown_not_zero(tmp_path: Path) -> None:
