@@ -10,29 +10,36 @@ import imqueue as imq
 from bench import auditing, recording
 from imqueue.locks import Taken, machine_lock
 
-FASTEST = ("redis_list", 100)  # of the networked backends, and the batch that the bound is for
+BATCH = 100  # that the bound on recording is for
 PAIRS, SECONDS_S = 12, 1.0
 FLOW_HZ, FLOW_S = 2_000.0, 10.0
 PROMETHEUS_MAX = 0.03  # of a core
 BUSY_MAX_S = 120.0
 
 
-def lines() -> Iterator[str]:
-    """A sentence for each, as soon as it is known; one that could not be measured says why."""
-    yield _told(_recording)
-    yield _told(_observer)
-    for batch in (100, 1):
-        yield _told(partial(auditing.measure, auditing.MESSAGES, batch))
+def lines(backend: str, durability: str) -> Iterator[str]:
+    """What recording and looking on cost: a sentence for each, as soon as it is known.
+
+    `backend`: the fastest one with a server. What could not be measured says why, here and in `audits`.
+    """
+    yield _told(partial(_recording, backend, durability))
+    yield _told(partial(_observer, backend, durability))
+
+
+def audits() -> Iterator[str]:
+    """What the audit of many messages takes, of sound ones and of some that came twice."""
+    for batch, again in ((100, 0.0), (1, 0.0), (100, auditing.AGAIN), (1, auditing.AGAIN)):
+        yield _told(partial(auditing.measure, auditing.MESSAGES, batch, again))
 
 
 def _told(measure: Callable[[], object]) -> str:
     try:
         return str(measure())
-    except (recording.Failed, imq.DriverError, imq.Busy, Taken) as error:
+    except (recording.Failed, auditing.Failed, imq.DriverError, imq.Busy, Taken) as error:
         return f"not measured: {error}"
 
 
-def _recording() -> recording.Cost:
+def _recording(backend: str, durability: str) -> recording.Cost:
     """Under the lock of trials, for it is one in all but name."""
     lock = machine_lock()
     deadline = time.monotonic() + BUSY_MAX_S
@@ -45,18 +52,18 @@ def _recording() -> recording.Cost:
                 raise
             time.sleep(0.5)
     try:
-        return recording.measure(*FASTEST, PAIRS, SECONDS_S)
+        return recording.measure(backend, durability, BATCH, PAIRS, SECONDS_S)
     finally:
         lock.release()
 
 
-def _observer() -> str:
+def _observer(backend: str, durability: str) -> str:
     """CPU time of Prometheus and the driver while a flow ran."""
-    result = imq.run(FASTEST[0], rate_hz=FLOW_HZ, duration_s=FLOW_S, progress=False)
-    spent, load_s = result.info["cpu_s"], result.info["load_s"]
-    share = spent["prometheus"] / load_s
+    result = imq.run(backend, durability=durability, rate_hz=FLOW_HZ, duration_s=FLOW_S, progress=False)
+    spent, window_s = result.info["cpu_s"], result.info["cpu_window_s"]
+    share = spent["prometheus"] / window_s
     kept = "kept" if share <= PROMETHEUS_MAX else "missed"
     return (
-        f"looking on a flow of {FLOW_HZ:,.0f}/s: Prometheus {share:.1%} of a core "
-        f"(at most {PROMETHEUS_MAX:.0%}: {kept}), driver {spent['driver'] / load_s:.1%}"
+        f"looking on a flow of {FLOW_HZ:,.0f}/s, {backend} {durability}: Prometheus {share:.1%} of a core "
+        f"(at most {PROMETHEUS_MAX:.0%}: {kept}), driver {spent['driver'] / window_s:.1%}"
     )

@@ -76,6 +76,7 @@ class Cost:
     """Neighbouring runs, with and without recording."""
 
     backend: str
+    durability: str
     batch: int
     recorded: tuple[Run, ...]
     forgotten: tuple[Run, ...]
@@ -104,30 +105,30 @@ class Cost:
         low, high = self.interval
         ours, bare = (Run(*map(statistics.median, zip(*each, strict=True))) for each in (self.recorded, self.forgotten))
         return (
-            f"recording, {self.backend}, batch {self.batch}: "
+            f"recording, {self.backend} {self.durability}, batch {self.batch}: "
             f"{ours.rate_hz:,.0f}/s with, {bare.rate_hz:,.0f}/s without: "
             f"{statistics.median(self.shares):.1%} ({low:.1%} to {high:.1%}), {self.word} {COST_MAX:.0%}; "
             f"CPU a message {ours.cpu_us:.2f} and {bare.cpu_us:.2f} µs"
         )
 
 
-def measure(backend: str, batch: int, pairs: int, seconds_s: float) -> Cost:
+def measure(backend: str, durability: str, batch: int, pairs: int, seconds_s: float) -> Cost:
     """Runs right after one another, each of them first in turn. Raises `Failed`."""
-    url = imq.server_url(backend, str(Durability.MEMORY))
+    url = imq.server_url(backend, durability)
     runs: dict[bool, list[Run]] = {True: [], False: []}
     for index in range(pairs):
         for recorded in (True, False) if index % 2 else (False, True):
-            runs[recorded].append(run(backend, url, batch, seconds_s, recorded))
-    return Cost(backend, batch, tuple(runs[True]), tuple(runs[False]))
+            runs[recorded].append(run(backend, url, durability, batch, seconds_s, recorded))
+    return Cost(backend, durability, batch, tuple(runs[True]), tuple(runs[False]))
 
 
-def run(backend: str, url: str, batch: int, seconds_s: float, recorded: bool) -> Run:
+def run(backend: str, url: str, durability: str, batch: int, seconds_s: float, recorded: bool) -> Run:
     """`seconds_s` of putting, until all have come. Raises `Failed`."""
     workload = Workload(backend=backend, messages=10**9, batch=batch, warmup_messages=0)
     with tempfile.TemporaryDirectory(prefix="imq-bench-") as folder:
         (Path(folder) / "ledger").mkdir()
         queue = f"bench_{secrets.token_hex(6)}"
-        template = Post("", "", 0, Path(folder), new_trial_number(), workload, url, queue, Durability.MEMORY)
+        template = Post("", "", 0, Path(folder), new_trial_number(), workload, url, queue, Durability(durability))
         with template.handle() as handle:
             try:
                 return _run(template, seconds_s, recorded)

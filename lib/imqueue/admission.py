@@ -33,7 +33,7 @@ def check(workload: Workload) -> tuple[Declares, Durability]:
         raise BadInput(f"{workload.backend} has no queue, so not {n}; allowed: 1 and 1")
     if issubclass(loaded, Inline) and workload.pin == "separate":
         raise BadInput(f"{workload.backend} produces and works in one thread; allowed for pin: none or together")
-    pinning.check(workload.pin)
+    pinning.check(workload.pin, declares.server)
     return declares, durability
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -164,16 +164,24 @@ def _deliveries(
             good = number[attempted]
             delivered += len(good)
             if len(good):
-                least = int(good.min())
-                local = np.bincount(good - least)
-                window = counts[least : least + len(local)]
-                window[:] = np.minimum(window + local, _OFTEN)
+                _count(counts, good)
             result.sum_received += int(good.sum())
             handled = rows[attempted & (rows["handled_ns"] != 0)]
             latencies.due.add(handled["handled_ns"] - handled["due_ns"])
             latencies.sent.add(handled["handled_ns"] - handled["sent_ns"])
     result.examples |= {verdict: integers[:EXAMPLES] for verdict, integers in named.items() if integers}
     return counts, delivered, latencies
+
+
+def _count(counts: NDArray[np.uint16], numbers: NDArray[np.int64]) -> None:
+    least = int(numbers.min())
+    if int(numbers.max()) - least < 4 * len(numbers):  # else what lies between them would take the memory
+        local = np.bincount(numbers - least)
+        window = counts[least : least + len(local)]
+        window[:] = np.minimum(window + local, _OFTEN)
+    else:
+        distinct, n = np.unique(numbers, return_counts=True)
+        counts[distinct] = np.minimum(counts[distinct] + n, _OFTEN)
 
 
 def _note(result: Audit, verdict: str, integers: NDArray[np.int64], n: int | None = None) -> None:
@@ -191,72 +199,97 @@ def _reordered(
     result: Audit,
 ) -> int:
     """First deliveries, within one worker, of a producer's integer after a later one of its own."""
-    later = _redeliveries(workers, counts, trial)
+    first = _first_of_several(workers, counts, trial)
     producers_n = int(producer_of.max()) + 1
-    found: list[int] = []
-    for name, (_, chunks) in workers.items():
+    examples: list[int] = []
+    found_n = base = 0
+    for _, (_, chunks) in sorted(workers.items()):
         highest = np.full(producers_n, -1, dtype=np.int64)
-        for number in _first_deliveries(name, chunks, counts, later, trial):
+        for rows in chunks():
+            number = _first_deliveries(rows, counts, first, trial, base)
+            base += len(rows)
             owner = producer_of[number]
             for producer in range(producers_n):
                 own = number[owner == producer] if producers_n > 1 else number
                 if not len(own):
                     continue
                 before = np.maximum.accumulate(np.concatenate((highest[producer : producer + 1], own)))[:-1]
-                found.extend(own[own < before].tolist())
+                behind = own[own < before]
+                found_n += len(behind)
+                examples += behind[: EXAMPLES - len(examples)].tolist()
                 highest[producer] = max(int(before[-1]), int(own[-1]))
-    if found:
-        result.examples["reordered"] = found[:EXAMPLES]
-    return len(found)
+    if examples:
+        result.examples["reordered"] = examples
+    return found_n
+
+
+class _First(NamedTuple):
+    """Of each integer delivered several times, in order: its first delivery, as a row counted over all workers."""
+
+    numbers: NDArray[np.int64]
+    row: NDArray[np.int64]
+
+
+def _several(
+    rows: NDArray[np.void], counts: NDArray[np.uint16], trial: int, least: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Which rows have one of our integers that was delivered at least so often, and these integers."""
+    number = rows["number"].astype(np.int64)
+    keep = (rows["trial"] == trial) & (number < len(counts))
+    keep[keep] &= counts[number[keep]] >= least
+    return np.flatnonzero(keep), number[keep]
 
 
 def _first_deliveries(
-    name: str, chunks: RowChunks, counts: NDArray[np.uint16], later: set[tuple[str, int]], trial: int
-) -> Iterator[NDArray[np.int64]]:
-    """A worker's integers in order of receipt, without those delivered before, to it or to another."""
-    at = 0
-    for rows in chunks():
-        number = rows["number"].astype(np.int64)
-        keep = (rows["trial"] == trial) & (number < len(counts))
-        keep[keep] &= counts[number[keep]] > 0
-        if later:
-            redelivered = [index - at for worker, index in later if worker == name and at <= index < at + len(rows)]
-            keep[redelivered] = False
-        yield number[keep]
-        at += len(rows)
+    rows: NDArray[np.void], counts: NDArray[np.uint16], first: _First, trial: int, base: int
+) -> NDArray[np.int64]:
+    """The integers of a worker's rows in order of receipt, without those delivered before, to it or to another."""
+    index, number = _several(rows, counts, trial, 1)
+    if not len(first.numbers):
+        return number
+    keep = counts[number] == 1
+    again = np.flatnonzero(~keep)
+    keep[again] = first.row[np.searchsorted(first.numbers, number[again])] == base + index[again]
+    found: NDArray[np.int64] = number[keep]
+    return found
 
 
-def _redeliveries(
+def _first_of_several(
     workers: Mapping[str, tuple[Batches, RowChunks]], counts: NDArray[np.uint16], trial: int
-) -> set[tuple[str, int]]:
-    """(worker, row) of each delivery that was not its integer's first."""
-    if not (counts > 1).any():
-        return set()
-    deliveries: list[tuple[int, int, str, int]] = []
-    for name, (batches, chunks) in workers.items():
-        first, start_ns = _starts(batches)
-        at = 0
-        for rows in chunks():
-            number = rows["number"].astype(np.int64)
-            several = (rows["trial"] == trial) & (number < len(counts))
-            several[several] &= counts[number[several]] > 1
-            for index in np.flatnonzero(several):
-                got = int(np.searchsorted(first, at + index, side="right")) - 1
-                deliveries.append((int(number[index]), int(start_ns[got]), name, at + int(index)))
-            at += len(rows)
-    deliveries.sort()
-    return {
-        (name, index)
-        for (number, _, name, index), (earlier, *_) in zip(deliveries[1:], deliveries, strict=False)
-        if number == earlier
-    }
+) -> _First:
+    numbers = np.flatnonzero(counts > 1)
+    earliest_ns = np.full(len(numbers), np.iinfo(np.int64).max)
+    first = _First(numbers, np.full(len(numbers), -1, dtype=np.int64))
+    base = 0
+    for _, (batches, chunks) in sorted(workers.items()) if len(numbers) else ():
+        for rows, start_ns in _with_starts(batches, chunks):
+            index, number = _several(rows, counts, trial, 2)
+            slot = np.searchsorted(numbers, number)
+            order = np.lexsort((start_ns[index], slot))
+            order = order[np.diff(slot[order], prepend=-1) > 0]  # the earliest of each integer, of equals the first row
+            order = order[start_ns[index[order]] < earliest_ns[slot[order]]]
+            earliest_ns[slot[order]] = start_ns[index[order]]
+            first.row[slot[order]] = base + index[order]
+            base += len(rows)
+    return first
 
 
-def _starts(batches: Batches) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
-    """Of all gets: the first row, and when it was received."""
-    columns = [(part["first"].copy(), part["start_ns"].copy()) for part in _parts(batches)]
-    first, start_ns = zip(*columns, strict=True) if columns else ([np.zeros(0, np.uint64)], [np.zeros(0, np.int64)])
-    return np.concatenate(first), np.concatenate(start_ns)
+def _with_starts(batches: Batches, chunks: RowChunks) -> Iterator[tuple[NDArray[np.void], NDArray[np.int64]]]:
+    """A worker's rows, and when each was received."""
+    parts = (
+        part[start : start + at_once]
+        for part in _parts(batches)
+        for at_once in [CHUNK // int(part["n"].max()) + 1]
+        for start in range(0, len(part), at_once)
+    )
+    known = np.zeros(0, dtype=np.int64)
+    for rows in chunks():
+        while len(known) < len(rows) and (part := next(parts, None)) is not None:
+            known = np.concatenate((known, np.repeat(part["start_ns"], part["n"])))
+        # Rows whose writer was killed before it had written their record came last.
+        missing = np.full(max(0, len(rows) - len(known)), np.iinfo(np.int64).max - 1)
+        yield rows, np.concatenate((known[: len(rows)], missing))
+        known = known[len(rows) :]
 
 
 def as_dict(result: Audit) -> dict[str, Any]:

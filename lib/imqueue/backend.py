@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from itertools import repeat
 from typing import Any, ClassVar, Literal, NamedTuple, Self
@@ -189,7 +189,10 @@ class Backend(ABC):
 
 
 class Inline(ABC):
-    """No queue between producer and worker: the control, which shows what the harness itself costs."""
+    """No queue between producer and worker: the control, which shows what the harness itself costs.
+
+    So each of them declares `control`, without a word in its file.
+    """
 
     declares: ClassVar[Declares]
     guarantees: ClassVar[Guarantees] = Guarantees(
@@ -201,6 +204,10 @@ class Inline(ABC):
         lease_s=None,
         source="there is no queue: a message is handled before its put returns",
     )
+
+    def __init_subclass__(cls) -> None:
+        if "declares" in vars(cls):
+            cls.declares = replace(cls.declares, control=True)
 
     @abstractmethod
     def pump(self, batches: Iterable[Sequence[bytes]], handle: Callable[[Sequence[bytes]], None]) -> None:

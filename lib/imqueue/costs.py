@@ -40,42 +40,49 @@ ROLES = {
 }
 OBSERVER = ("driver", "prometheus")
 ALIKE = ("batch", "size_bytes", "producers", "workers", "work_s", "backlog_max", "pin")
-"""What sums must have in common for a rate to be held against the harness' own."""
+"""What sums must have in common, besides the machine, for a rate to be held against the harness' own."""
 BETWEEN_PROCESSES, IN_ONE_PROCESS = "null", "simple"
-"""The controls: a backend is held against the one whose producer and worker live as its own do."""
+"""The controls: a backend is held against the one whose producer and worker live as its own do.
+
+Neither is a ceiling in CPU time: `simple` is one thread where a backend in one process has two, and the naps of
+`null`'s waiting worker, 20 µs each, are in its CPU.
+"""
 
 
 def cpu_s(info: dict[str, Any]) -> dict[str, float | None]:
-    """CPU seconds by role while the load lasted. None: a server that is not ours to look at; absent: there is none.
+    """CPU seconds by role from go until the queue was drained, for what is pushed is popped a backlog later.
+
+    None: a server that is not ours to look at; absent: there is none.
 
     Where one loop both produces and works, its time stands with the producers and the workers have none.
     """
     spent = dict(info.get("cpu_s") or {})
     if "inline" in (info.get("client_cores") or {}):
         spent.pop("worker", None)
-    if (info["declares"].get("server") is not None) and not spent.get("server"):
+    if info["declares"].get("server") is not None and not info.get("server_private"):
         return {**spent, "server": None}
     return spent
 
 
 def per_million_s(result: Result) -> dict[str, float | None]:
-    """The same for each million messages settled meanwhile; {} where none was."""
-    settled = result.info.get("counts", {}).get("settled_in_window", 0)
-    if not settled:
+    """The same for each million messages popped, which is all; {} where none was, or the window is not known."""
+    popped = result.info.get("counts", {}).get("popped", 0)
+    if not popped or not result.info.get("cpu_window_s"):
         return {}
-    return {role: None if spent is None else spent * 1e6 / settled for role, spent in cpu_s(result.info).items()}
+    return {role: None if spent is None else spent * 1e6 / popped for role, spent in cpu_s(result.info).items()}
 
 
 def of_trial(result: Result) -> Html:
     """CPU time by role: in all, for each million messages, and as a share of a core; and what looking on took."""
-    spent, million, load_s = cpu_s(result.info), per_million_s(result), result.info.get("load_s")
+    spent, million, window_s = cpu_s(result.info), per_million_s(result), result.info.get("cpu_window_s")
     rows = []
     for role, name in ROLES.items():
         if role in spent:
-            share = None if spent[role] is None or not load_s else spent[role] / load_s
+            share = None if spent[role] is None or not window_s else spent[role] / window_s
             rows.append((name, _figure(spent[role]), _figure(million.get(role)), _percent(share)))
     numbers = ["CPU, s", "CPU, s per million messages", "of a core"]
-    return Html(table(["who", *numbers], rows, numbers) + f"<p>{_observer(spent)}</p>")
+    window = f" All this was used from go until the queue was drained, {window_s:.3g} s later." if window_s else ""
+    return Html(table(["who", *numbers], rows, numbers) + f"<p>{_observer(spent)}{window}</p>")
 
 
 def of_rows(groups: Iterable[tuple[str, Sequence[tuple[str, Sequence[Result]]]]], shape: str) -> Html:
@@ -106,7 +113,7 @@ def _row(name: str, results: Sequence[Result], shape: str) -> list[str]:
 
 
 def of_the_ceiling(results: Sequence[Result], everything: Iterable[Result]) -> float | None:
-    """The median rate of a backend's sums over that of its control at the same workload.
+    """The median rate of a backend's sums over that of its control at the same workload on the same machine.
 
     None where either is not there, and for a control itself.
     """
@@ -124,12 +131,12 @@ def ceiling_text(share: float | None) -> str:
 
 
 def _sums(results: Iterable[Result]) -> list[Result]:
-    return [each for each in results if each.shape == "sum" and each.passed and each.rate_hz]
+    return [each for each in results if each.shape == "sum" and each.passed and each.rate_hz and not each.watched]
 
 
 def _like(result: Result) -> list[Any]:
-    workload = result.workload.as_dict()
-    return [workload[name] for name in ALIKE]
+    workload, machine = result.workload.as_dict(), result.info.get("machine") or {}
+    return [*(workload[name] for name in ALIKE), machine.get("cpu"), machine.get("cores")]
 
 
 def _rate_hz(results: Iterable[Result]) -> float:

@@ -190,14 +190,13 @@ class Crew:
         alone = sum(other.process is member.process for other in self.members) == 1
         return member.page[PID], 0 if alone else member.page[THREAD]
 
-    def window(self, facts: Facts) -> Window:
-        """What everybody has used up to now; memory goes straight into `facts`."""
+    def window(self) -> Window:
+        """What everybody has used up to now."""
         with self._source.lock:
             for member in self.members:
                 for role in load.roles(member.post):
                     self._source.usage.told(role, *self.ids(member), member.page[CPU_NS] / 1e9)
             usage = self._source.usage.read()
-        facts.memory_bytes = {role: memory for role, (_, memory) in usage.items()}
         children: dict[str, float] = {}
         for member in self.members:
             for role in load.roles(member.post):
@@ -205,7 +204,8 @@ class Crew:
                 children[member.post.name] = used_s.get(self.ids(member), 0.0)
                 for pid, program in member.helpers.items():
                     children[f"{member.post.name}'s {program}"] = used_s.get((pid, 0), 0.0)
-        return Window({role: cpu_s for role, (cpu_s, _) in usage.items()}, children, cores_busy_s())
+        roles_s = {role: cpu_s for role, (cpu_s, _) in usage.items()}
+        return Window(roles_s, {role: memory for role, (_, memory) in usage.items()}, children, cores_busy_s())
 
     def drop_queue(self, facts: Facts, server: Server | None, timeout_s: float) -> None:
         """Have the queue dropped where the keeper did not get to it. After `end`; an event tells why one stays behind.

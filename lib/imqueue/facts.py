@@ -46,7 +46,8 @@ class Facts:
     server_settings: dict[str, str] = field(default_factory=dict)
     cpu_s: dict[str, float] = field(default_factory=dict)
     memory_bytes: dict[str, int] = field(default_factory=dict)
-    window_s: float = 0.0
+    cpu_window_s: float = 0.0  # of `cpu_s`: from go until the queue was drained
+    window_s: float = 0.0  # of the shares of cores: while the producers put
     client_cores: dict[str, float] = field(default_factory=dict)
     machine_cores: tuple[float, ...] = ()
     server_cores: list[int] = field(default_factory=list)
@@ -91,6 +92,7 @@ class Facts:
             "cores": self._cores(),
             "times": self.times,
             "cpu_s": self.cpu_s,
+            "cpu_window_s": round(self.cpu_window_s, 3),
             "client_cores": {name: round(cores, 3) for name, cores in self.client_cores.items()},
             "machine_cores": [round(cores, 3) for cores in self.machine_cores],
             "memory_bytes": self.memory_bytes,
@@ -116,18 +118,19 @@ class Facts:
 
 @dataclass
 class Window:
-    """CPU use between two readings: of each role, of each child, of each core."""
+    """One reading of what was used so far: by each role, each child, each core; and of the memory held now."""
 
     roles_s: dict[str, float]
+    memory_bytes: dict[str, int]
     children_s: dict[str, float]
     cores: Sequence[tuple[float, float]]
     at_s: float = field(default_factory=time.monotonic)
 
-    def to(self, later: Window, facts: Facts) -> None:
-        """Write the differences into `facts`."""
+    def loaded(self, later: Window, facts: Facts) -> None:
+        """Write into `facts` who was how busy from this reading to a later one, at which the producers have ended."""
         took_s = max(later.at_s - self.at_s, 1e-9)
         facts.window_s = took_s
-        facts.cpu_s = {role: round(s - self.roles_s.get(role, 0.0), 3) for role, s in later.roles_s.items()}
+        facts.memory_bytes = later.memory_bytes
         facts.client_cores = {
             name: (used_s - self.children_s.get(name, 0.0)) / took_s for name, used_s in later.children_s.items()
         }
@@ -135,3 +138,8 @@ class Window:
             (busy - busy0) / max(total - total0, 1e-9)
             for (busy0, total0), (busy, total) in zip(self.cores, later.cores, strict=True)
         )
+
+    def spent(self, later: Window, facts: Facts) -> None:
+        """Write into `facts` the CPU time up to a later reading, at which all that was put has been handled."""
+        facts.cpu_window_s = later.at_s - self.at_s
+        facts.cpu_s = {role: round(s - self.roles_s.get(role, 0.0), 3) for role, s in later.roles_s.items()}

@@ -13,6 +13,8 @@ from collections.abc import Iterable, Sequence
 
 import psutil
 
+from imqueue import settings
+from imqueue.backend import BackendError
 from imqueue.workload import BadInput
 
 
@@ -21,8 +23,8 @@ def allowed() -> list[int]:
     return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
 
 
-def check(pin: str) -> None:
-    """Raises `BadInput` where this machine cannot pin so."""
+def check(pin: str, server: str | None = None) -> None:
+    """Raises `BadInput` where this machine cannot pin so; `server`: the kind that would be bound too."""
     if pin == "none":
         return
     here = allowed()
@@ -30,6 +32,11 @@ def check(pin: str) -> None:
         raise BadInput(f"pin is {pin!r}; allowed here: none, for this system does not let a process choose its cores")
     if pin == "separate" and len(here) < 2:
         raise BadInput("pin is 'separate'; allowed here: none or together, for there is only one core to share")
+    if server is not None and pin == "together" and settings.server_url(server):
+        name = f"IMQUEUE_{server.upper()}_URL"
+        raise BadInput(
+            f"pin is 'together'; allowed here: none or separate, for the server of {name} is not ours to bind"
+        )
 
 
 def cores(pin: str, role: str, here: Sequence[int]) -> list[int]:
@@ -52,7 +59,7 @@ def bind(pin: str, role: str) -> None:
 
 
 class Bound:
-    """A server's processes, bound while a trial lasts. One that is not ours to bind stays as it is."""
+    """A server's processes, bound while a trial lasts. Raises `BackendError` where the system forbids it."""
 
     def __init__(self, pin: str, roots: Sequence[int]) -> None:
         self._roots = roots
@@ -67,8 +74,9 @@ class Bound:
                 with contextlib.suppress(ProcessLookupError):  # it has just ended
                     self._before[thread] = os.sched_getaffinity(thread)
                     os.sched_setaffinity(thread, self.cores)
-        except PermissionError:
+        except PermissionError as error:
             self.release()
+            raise BackendError("the server's processes could not be bound to a core, as pin='together' asks") from error
 
     def release(self) -> None:
         """Give every thread back what it had; one started since then, what its root had. Safe twice."""

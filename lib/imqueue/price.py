@@ -9,54 +9,51 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from html import escape
-from typing import Any, NamedTuple
+from typing import Any
 
 from imqueue.backend import Durability
-from imqueue.compare import Spread
+from imqueue.grouping import FIGURES, Group, Row, Spread
+from imqueue.histogram import too_few
 from imqueue.results import Result
 from imqueue.words import Html, enumeration, grouped_table, milliseconds, promise, rounded, table
 
 CLASSES = [str(each) for each in Durability]
 """From the least durable to the most."""
 
-_PUTS_MIN = 20  # behind a median, as behind any percentile: 10 / (1 - q)
-
-
-class Promises(NamedTuple):
-    """What backends must have in common to stand under one heading."""
-
-    delivery: str
-    settles: str
-
-    def __str__(self) -> str:
-        unit = {"each": "settles each", "batch": "settles a whole batch", "none": "removes on get"}[self.settles]
-        return f"{self.delivery}, {unit}".capitalize()
-
 
 @dataclass(frozen=True)
 class Price:
-    """One backend in one class: its measured trials, and the one in which strace watched."""
+    """One backend in one class: its measured trials, and the one in which strace watched.
+
+    `promises`: what it promises besides durability, so a group of no class.
+    """
 
     backend: str
     durability: str
-    promises: Promises
+    promises: Group
     results: Sequence[Result] = ()
     watched: Result | None = None
     error: str | None = None  # why a trial could not be started
 
+    @property
+    def spoilt(self) -> str:
+        """Why there is no figure although trials passed: the rest would flatter it."""
+        told = Row(self.backend, self.promises, tuple(self.results)).spoilt(FIGURES["sum_hz"])
+        return self.error or told
+
     @cached_property
     def rate_hz(self) -> Spread | None:
-        """Messages per second of the trials that passed."""
-        return Spread.of(each.rate_hz for each in self.results if each.passed)
+        """Messages per second, where no trial failed; those in which the harness did are left out."""
+        return None if self.spoilt else Spread.of(each.rate_hz for each in self.results if each.passed)
 
     @cached_property
     def put_p50_s(self) -> float | None:
-        """The median put, over all puts of the trials that passed; None where too few resolve it."""
+        """The median put, over all puts of the trials behind the rate; None where too few resolve it."""
         import numpy as np
 
         puts_s = [each.put_s for each in self.results if each.passed]
         all_s = np.concatenate(puts_s) if puts_s else np.empty(0)
-        return float(np.median(all_s)) if len(all_s) >= _PUTS_MIN else None
+        return None if too_few(len(all_s), 0.5) else float(np.median(all_s))
 
     @property
     def fsyncs(self) -> dict[str, Any] | None:
@@ -72,6 +69,8 @@ class Price:
         """Why there is no count of fsyncs; None: there is one."""
         if not self.fsyncs:
             return self.error or "no trial was watched"
+        if self.watched is not None and not self.watched.passed:
+            return self.watched.verdict()
         reason: str | None = self.fsyncs["reason"]
         return reason
 
@@ -81,10 +80,11 @@ class Price:
         return next((each.info["guarantees"] for each in self.results if each.info.get("guarantees")), {})
 
     @property
-    def failures(self) -> list[str]:
-        """Why trials have no figure."""
+    def failures(self) -> list[tuple[str, str]]:
+        """What came of trials that did not pass, and why."""
+        what = "no figure" if self.rate_hz is None else "invalid, left out"
         told = [self.error] if self.error else []
-        return told + [each.verdict() for each in self.results if not each.passed]
+        return [(what, why) for why in told + [each.verdict() for each in self.results if not each.passed]]
 
     @property
     def stamps(self) -> str:
@@ -100,9 +100,9 @@ class Prices:
     left_out: Mapping[str, str] = field(default_factory=dict)
 
     @cached_property
-    def groups(self) -> dict[Promises, dict[str, list[Price]]]:
+    def groups(self) -> dict[Group, dict[str, list[Price]]]:
         """Backends by what they promise besides durability; each backend's classes, the least durable first."""
-        found: dict[Promises, dict[str, list[Price]]] = {}
+        found: dict[Group, dict[str, list[Price]]] = {}
         for each in sorted(
             self.prices, key=lambda price: (price.promises, price.backend, CLASSES.index(price.durability))
         ):
@@ -129,10 +129,20 @@ class Prices:
         numbers += ["fsyncs per 1,000 messages", "counted at, messages/s"]
         columns = ["backend", "durability", *numbers, "outlives a kill", "outlives power loss", "stamps"]
         groups = {
-            str(promises): [self._cells(price) for prices in backends.values() for price in prices]
+            heading(promises): [self._cells(price) for prices in backends.values() for price in prices]
             for promises, backends in self.groups.items()
         }
-        return Html(f"<p>{escape(self.what)}</p>{grouped_table(columns, groups, numbers)}{self._missing()}")
+        words = escape(f"{self.what}{self._brackets()}")
+        return Html(f"<p>{words}</p>{grouped_table(columns, groups, numbers)}{self._missing()}")
+
+    def _brackets(self) -> str:
+        n = max((price.rate_hz.n for price in self.prices if price.rate_hz), default=1)
+        if n == 1:
+            return ""
+        return (
+            f" In brackets: (least to greatest of {n}); of a ratio, the least rate over the other class' greatest "
+            "to the greatest over its least. It is no confidence interval."
+        )
 
     def _cells(self, price: Price) -> list[str]:
         ratio, put_s = self.ratio(price), price.put_p50_s
@@ -141,7 +151,7 @@ class Prices:
             price.durability,
             price.rate_hz.text() if price.rate_hz else "no figure",
             ratio.text() if ratio else "",
-            milliseconds(put_s).removesuffix(" ms"),
+            milliseconds(put_s).removesuffix(" ms") if price.rate_hz else "no figure",
             rounded(price.fsyncs_per_thousand) if price.unobserved is None else "not observed",
             rounded(price.watched.rate_hz) if price.watched and price.unobserved is None else "",
             *(promise(price.guarantees.get(name)) for name in ("survives_kill", "survives_power_loss")),
@@ -151,7 +161,7 @@ class Prices:
     def _missing(self) -> str:
         rows = [(backend, "", "left out", reason) for backend, reason in self.left_out.items()]
         for each in self.prices:
-            rows += [(each.backend, each.durability, "no figure", reason) for reason in each.failures]
+            rows += [(each.backend, each.durability, *told) for told in each.failures]
             if each.unobserved and not each.error:
                 rows.append((each.backend, each.durability, "fsyncs not observed", each.unobserved))
         return table(["backend", "durability", "what", "why"], rows) if rows else ""
@@ -200,3 +210,7 @@ class Prices:
         if durability != CLASSES[0] and without:
             words += f" (none of {enumeration(sorted(without))})"
         return f"{words}."
+
+
+def heading(promises: Group) -> str:
+    return str(promises).capitalize()

@@ -9,7 +9,8 @@ from typing import Any
 from imqueue import client, notebook, registry
 from imqueue.backend import BackendError
 from imqueue.client import Busy, DriverError
-from imqueue.price import Price, Prices, Promises
+from imqueue.grouping import Group
+from imqueue.price import Price, Prices
 from imqueue.results import Result
 from imqueue.workload import BadInput, choose
 
@@ -98,7 +99,7 @@ def _price(cell: Cell, outcomes: Sequence[Result | str]) -> Price:
     return Price(
         backend,
         durability,
-        Promises(declares.delivery, declares.settles),
+        Group(delivery=declares.delivery, durability="", settles=declares.settles, control=declares.control),
         results=[each for each in results if not each.watched],
         watched=next((each for each in results if each.watched), None),
         error=next((each for each in outcomes if isinstance(each, str)), None),

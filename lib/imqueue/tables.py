@@ -153,11 +153,13 @@ def _text(spread: Spread | None) -> str:
 
 def _sentences(comparison: Comparison) -> list[str]:
     about, results = comparison.about, comparison.results
-    names = sorted({result.backend for result in results})
+    names = sorted({result.backend for result in results if not result.info["declares"].get("control")})
+    controls = sorted({result.backend for result in results if result.info["declares"].get("control")})
     sentences = []
     if about:
         sentences.append(f"Profile {about['profile']}, made {about['made_at']}: {about['what']}")
-    sentences.append(f"Compared: {enumeration(names) or 'nothing'}.")
+    beside = f"; as controls: {enumeration(controls)}" if controls else ""
+    sentences.append(f"Compared: {enumeration(names) or 'nothing'}{beside}.")
     if results:
         info = results[-1].info
         machine, versions = info.get("machine") or {}, info.get("versions") or {}

@@ -19,7 +19,7 @@ from imqueue.backend import BackendError, Inline
 from imqueue.control import Control, Phase
 from imqueue.crew import Crew, CrewError
 from imqueue.exporter import Exporter, Source
-from imqueue.facts import Facts
+from imqueue.facts import Facts, Window
 from imqueue.fleet import Fleet, has_ended
 from imqueue.ledger import MESSAGES_N, WARM_N, State
 from imqueue.load import Post
@@ -170,8 +170,20 @@ class Trial:
             raise TrialError(f"Prometheus did not scrape the driver within {SCRAPE_MAX_S:g} s")
 
     def _measure(self) -> None:
+        start = self._crew.window()
+        try:
+            self._load(start)
+            with self._timed("drain_s", "draining"):
+                self._drain()
+        finally:
+            start.spent(self._crew.window(), self._facts)
+        with self._timed("settle_s", "settling"):
+            self._dismiss_workers()
+            self._source.settle_rate(self._facts.go_ns)
+            self._exporter.wait_for_scrape(time.monotonic_ns(), 2.0)  # Prometheus reads the final counts
+
+    def _load(self, start: Window) -> None:
         workload, facts = self._steering.workload, self._facts
-        start = self._crew.window(facts)
         go_ns = time.monotonic_ns() + 20_000_000
         length_s = workload.time_max_s if workload.rate_hz is None else workload.duration_s
         facts.go(go_ns)
@@ -181,13 +193,8 @@ class Trial:
                 self._until_producers_end()
         finally:
             facts.end_ns = min(self._control.end_ns, time.monotonic_ns())
-            start.to(self._crew.window(facts), facts)
+            start.loaded(self._crew.window(), facts)
             facts.event("end", "the producers ended", facts.end_ns)
-        with self._timed("drain_s", "draining"):
-            self._drain()
-            self._dismiss_workers()
-        with self._timed("settle_s", "settling"):
-            self._settle()
 
     def _until_producers_end(self) -> None:
         producing = "inline" if self._inline else "producer"
@@ -233,11 +240,6 @@ class Trial:
         patience_s = END_MAX_S + workload.work_s * workload.batch
         with contextlib.suppress(BadInput):  # one that is still at work then is killed in the end, and that is told
             self._crew.wait_until_left("worker", 0, patience_s)
-
-    def _settle(self) -> None:
-        """Let Prometheus read the final counts."""
-        self._source.settle_rate(self._facts.go_ns)
-        self._exporter.wait_for_scrape(time.monotonic_ns(), 2.0)
 
     def _end(self) -> None:
         self.state = "writing"

@@ -9,7 +9,7 @@ import pytest
 
 import bench
 from bench import auditing, pair, recording
-from bench.__main__ import TARGETS_HZ, Cell, bare_names, main, verdict
+from bench.__main__ import TARGETS_HZ, Cell, bare_names, fastest_networked, main, verdict
 from imqueue import registry
 
 HERE = Path(bench.__file__).parent
@@ -76,7 +76,7 @@ def test_bad_input_is_refused_in_one_line(wrong: str, capsys: pytest.CaptureFixt
 
 def test_a_recording_that_forgets_counts_the_same_messages_and_keeps_none(tmp_path: Path) -> None:
     for recorded in (True, False):
-        found = recording.run("null", str(tmp_path), 100, 0.2, recorded)
+        found = recording.run("null", str(tmp_path), "memory", 100, 0.2, recorded)
         assert found.rate_hz > 1_000
         assert 0 < found.cpu_us < 1_000
     assert list(tmp_path.iterdir()) == []
@@ -87,7 +87,7 @@ def test_the_cost_of_recording_is_judged_by_its_interval() -> None:
         runs = [
             tuple(recording.Run(100 * rate, 1.0) for rate in rates) for rates in ([1 - s for s in shares], [1] * 12)
         ]
-        return recording.Cost("redis_list", 100, *runs)
+        return recording.Cost("redis_list", "memory", 100, *runs)
 
     assert cost(*[0.02] * 12).word == "within"
     assert cost(*[0.08] * 12).word == "over"
@@ -97,9 +97,28 @@ def test_the_cost_of_recording_is_judged_by_its_interval() -> None:
     assert cost(-9, -9, *[0.02] * 8, 9, 9).interval == pytest.approx((0.02, 0.02))
 
 
-@pytest.mark.parametrize("batch", [100, 1])
-def test_the_audit_of_many_messages_stays_small(batch: int) -> None:
-    small, large = auditing.measure(10_000, batch), auditing.measure(1_000_000, batch)
+def test_recording_is_measured_on_the_fastest_networked_backend_at_batch_100() -> None:
+    nats = Cell("nats", "delayed", 100, harness_hz=(300.0, 100.0, 200.0), bare_hz=(1.0,) * 3)
+    others = [
+        Cell("postgres", "delayed", 100, harness_hz=(150.0, 900.0, 150.0), bare_hz=(1.0,) * 3),
+        Cell("sqlite", "delayed", 100, harness_hz=(999.0,), bare_hz=(1.0,)),
+        Cell("redis_list", "delayed", 1000, harness_hz=(999.0,), bare_hz=(1.0,)),
+        Cell("rabbitmq", "delayed", 100, failure="it died"),
+    ]
+    assert fastest_networked([*others, nats]) == nats
+    assert fastest_networked(others[1:]) == Cell("redis_list", "memory", 100)
+
+
+@pytest.mark.parametrize(("batch", "again"), [(100, 0.0), (1, 0.0), (1, 0.01), (100, 1.0)])
+def test_the_audit_of_many_messages_stays_small(batch: int, again: float) -> None:
+    small, large = auditing.measure(10_000, batch, again), auditing.measure(1_000_000, batch, again)
     assert large.received == 1_000_000
-    # State, counts and owners are 5 bytes a message; chunks of records and rows come to some 60 MB, however many.
+    # State, counts and owners are 5 bytes a message, 50 where all come twice; chunks of records and rows come to some
+    # 60 MB, however many.
     assert large.memory_mb - small.memory_mb < 100
+
+
+def test_an_audit_that_finds_what_is_not_so_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(auditing, "make", lambda *_: None)
+    with pytest.raises(auditing.Failed, match=r"the audit of 10 messages died \(exit code 1\)"):
+        auditing.measure(10, 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -10,17 +11,22 @@ from bs4 import BeautifulSoup
 from made import make_trial
 
 from imqueue import costs
+from imqueue.backend import Durability
+from imqueue.backends.memory import Memory
 from imqueue.compare import Comparison
+from imqueue.facts import Facts, Window
 from imqueue.results import Result
+from imqueue.workload import Workload
 
 SPENT = {"producer": 1.0, "worker": 2.0, "server": 1.0, "driver": 0.3, "prometheus": 0.1}
 
 
 def trial(folder: Path, backend: str = "redis_list", shape: str = "sum", **changes: Any) -> Result:
     declares = {"server": "redis", "in_process": False, "control": False, **changes.pop("declares", {})}
-    counts = {"popped": 500_000, "settled_in_window": 400_000}
-    made = {"cpu_s": SPENT, "counts": counts, "declares": declares, **changes}
-    return Result(make_trial(folder, backend, shape, **made))
+    counts = {"popped": 400_000, "settled_in_window": 320_000}
+    private = None if declares["server"] is None else True
+    made: dict[str, Any] = {"cpu_s": SPENT, "cpu_window_s": 4.0, "counts": counts, "server_private": private}
+    return Result(make_trial(folder, backend, shape, **{**made, "declares": declares, **changes}))
 
 
 def cells(html: str) -> dict[str, list[str]]:
@@ -34,19 +40,37 @@ def control(folder: Path, backend: str, rate_hz: float, **changes: Any) -> Resul
     return trial(folder, backend, rate_hz=rate_hz, declares=declares, durability="memory", **changes)
 
 
-def test_cpu_time_is_told_per_million_messages_settled_in_the_window(tmp_path: Path) -> None:
+def test_cpu_time_until_the_queue_was_drained_is_told_per_million_messages_popped_by_then(tmp_path: Path) -> None:
     assert costs.per_million_s(trial(tmp_path)) == {role: pytest.approx(s * 2.5) for role, s in SPENT.items()}
 
 
+def test_cpu_time_of_an_unknown_window_is_held_against_no_messages(tmp_path: Path) -> None:
+    assert costs.per_million_s(trial(tmp_path, cpu_window_s=None)) == {}
+
+
+def test_the_cpu_window_lasts_longer_than_the_one_that_the_stamps_judge() -> None:
+    facts = Facts("", 0, Workload(backend="memory"), datetime.now(UTC), Memory.declares, Durability.MEMORY)
+    start = Window({"server": 1.0}, {"server": 5}, {"worker-0": 1.0}, [(1.0, 10.0)], at_s=10.0)
+    start.loaded(Window({"server": 2.0}, {"server": 7}, {"worker-0": 1.5}, [(1.5, 11.0)], at_s=12.0), facts)
+    start.spent(Window({"server": 2.5, "late": 0.5}, {"server": 6}, {"worker-0": 9.0}, [(2.0, 12.0)], at_s=13.0), facts)
+
+    assert (facts.window_s, facts.client_cores, facts.machine_cores) == (2.0, {"worker-0": 0.25}, (0.5,))
+    assert facts.memory_bytes == {"server": 7}
+    assert (facts.cpu_window_s, facts.cpu_s) == (3.0, {"server": 1.5, "late": 0.5})
+
+
 def test_the_table_of_a_trial_shows_what_looking_on_took(tmp_path: Path) -> None:
-    html = trial(tmp_path, load_s=4.0).costs
+    html = trial(tmp_path, load_s=3.0).costs
     assert cells(html)["Prometheus"] == ["0.1", "0.25", "2.5%"]
     assert cells(html)["workers"] == ["2", "5", "50%"]
     assert "Looking on (driver and Prometheus) took 9.1% of the CPU time" in html
+    assert "from go until the queue was drained, 4 s later." in html
 
 
 def test_the_time_of_a_server_that_is_not_ours_is_unknown_not_zero(tmp_path: Path) -> None:
-    result = trial(tmp_path, cpu_s={**SPENT, "server": 0.0})
+    result = trial(tmp_path, cpu_s={**SPENT, "server": 0.0}, server_private=False)
+    ours = trial(tmp_path, cpu_s={**SPENT, "server": 0.0})
+    assert cells(ours.costs)["server"] == ["0", "0", "0.0%"]
     assert cells(result.costs)["server"] == ["not seen", "not seen", ""]
     assert "its time is unknown" in result.costs
     assert cells(Comparison([result]).cost)["redis_list"][-2:] == ["not seen", "12%"]
@@ -81,6 +105,9 @@ def test_a_rate_is_held_against_the_harness_alone_at_the_same_workload(tmp_path:
     assert costs.of_the_ceiling([threads], everything) == pytest.approx(0.5)
     assert costs.of_the_ceiling(alone, everything) is None
     assert costs.of_the_ceiling([queue], [queue, other]) is None
+    elsewhere = control(tmp_path, "null", 400_000.0, machine={"cpu": "a CPU", "cores": 64})
+    looked_at = control(tmp_path, "null", 400_000.0, workload={"backend": "null", "why": True})
+    assert costs.of_the_ceiling([queue], [queue, elsewhere, looked_at]) is None
     assert cells(Comparison(everything).headline)["redis_list"][1] == "25%"
 
 

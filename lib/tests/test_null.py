@@ -66,3 +66,10 @@ def test_a_record_that_its_dead_holder_emptied_is_passed_over(ring: null.Null) -
     ring.put([b"next"])
 
     assert bodies(ring.get(0.0)) == [b"next"]
+
+
+def test_a_processor_that_may_show_the_word_before_the_record_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("platform.machine", lambda: "aarch64")
+    assert null.Null.missing() == "its shared memory needs an x86 processor, this one is aarch64"
+    monkeypatch.setattr("platform.machine", lambda: "x86_64")
+    assert null.Null.missing() is None

@@ -12,6 +12,7 @@ import psutil
 import pytest
 
 from imqueue import admission, client, notebook, pinning
+from imqueue.backend import BackendError
 from imqueue.fleet import why_missing
 from imqueue.ledger import PID, THREAD, Page
 from imqueue.settings import servers_required
@@ -112,6 +113,29 @@ def test_a_system_without_affinity_is_told_what_it_can_do(monkeypatch: pytest.Mo
     with pytest.raises(BadInput, match="pin is 'together'; allowed here: none"):
         admission.check(Workload(backend="memory", pin="together"))
     admission.check(Workload(backend="memory"))
+
+
+def test_a_server_that_is_not_ours_is_left_where_it_is_and_together_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("IMQUEUE_REDIS_URL", "redis://127.0.0.1:1")
+    with pytest.raises(BadInput, match="none or separate, for the server of IMQUEUE_REDIS_URL is not ours to bind"):
+        admission.check(Workload(backend="redis_list", pin="together"))
+    admission.check(Workload(backend="redis_list"))
+    admission.check(Workload(backend="memory", pin="together"))
+
+
+@several_cores
+def test_a_server_that_may_not_be_bound_stays_as_it_is_and_that_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[int, list[int]]] = []
+
+    def forbid(thread: int, cores: list[int]) -> None:
+        asked.append((thread, cores))
+        raise PermissionError
+
+    monkeypatch.setattr(os, "sched_setaffinity", forbid)
+    with pytest.raises(BackendError, match="could not be bound to a core"):
+        pinning.Bound("together", [os.getpid()])
+    assert asked[0] == (os.getpid(), HERE[-1:])
+    assert pinning.allowed() == HERE
 
 
 def test_what_produces_and_works_in_one_thread_cannot_be_separated() -> None:

@@ -6,14 +6,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from bs4 import BeautifulSoup
 from made import make_trial
 
 from imqueue import charts, pricing
-from imqueue.price import Price, Prices, Promises
+from imqueue.grouping import Group
+from imqueue.price import Price, Prices
 from imqueue.results import Result
 from imqueue.workload import BadInput
 
-ONCE = Promises("at most once", "none")
+ONCE = Group("at most once", "", "none")
 
 
 def price(folder: Path, backend: str, durability: str, rates_hz: list[float], **fsyncs: Any) -> Price:
@@ -45,6 +47,8 @@ def test_a_ratio_is_a_backends_to_its_own_least_durable_class(prices: Prices) ->
 
 
 def test_the_table_tells_price_fsyncs_and_what_is_missing_and_why(prices: Prices) -> None:
+    assert "In brackets: (least to greatest of 3)" in prices.table
+    assert "At most once, removes on get" in prices.table
     for words in ("0.1 (0.0818 to 0.122)", "1,730", "not observed", "strace is &lt;away&gt;", "no Node"):
         assert words in prices.table
 
@@ -67,6 +71,29 @@ def test_a_class_whose_trials_failed_has_no_figure_but_a_reason(tmp_path: Path) 
     assert "it broke" in prices.table
     assert "no figure" in charts.durability(prices).alt
     assert "No backend here" in prices.conclusion
+
+
+def test_a_failed_repeat_refuses_the_figure_and_an_invalid_one_is_left_out(tmp_path: Path) -> None:
+    def repeat(backend: str, **changes: Any) -> Result:
+        return Result(make_trial(tmp_path, backend, shape="sum", rate_hz=5.0, **changes))
+
+    def told(prices: Prices) -> dict[str, list[str]]:
+        rows = BeautifulSoup(prices.table, "html.parser").select("tbody tr")
+        cells = [[cell.get_text() for cell in row.find_all(["th", "td"])] for row in rows]
+        return {f"{row[0]} {row[2]}": row for row in cells if len(row) > 3}
+
+    lost = repeat("redis_list", audit={"passed": False, "lost": 3})
+    invalid = repeat("memory", stamps=[{"stamp": "invalid", "reason": "a child died"}])
+    failing = Price("redis_list", "memory", ONCE, [repeat("redis_list"), lost])
+    unlucky = Price("memory", "memory", ONCE, [repeat("memory"), invalid])
+    prices = Prices([failing, unlucky], "what")
+
+    assert failing.rate_hz is None
+    assert failing.spoilt == "1 of 2 failed"
+    assert "3 lost" in told(prices)["redis_list no figure"][3]
+    assert unlucky.rate_hz == (5.0, 5.0, 5.0, 1)
+    assert "a child died" in told(prices)["memory invalid, left out"][3]
+    assert "redis_list: no figure" in charts.durability(prices).alt
 
 
 def test_repeats_come_in_blocks_of_random_order_and_the_watched_ones_last() -> None:

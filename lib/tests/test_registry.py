@@ -35,6 +35,7 @@ def test_every_file_defines_one_backend_that_says_what_it_is(name: str) -> None:
     assert declares.default_durability in declares.durabilities
     assert declares.at_least_once == (declares.settles != "none")
     assert declares.server is None or not declares.in_process
+    assert declares.control == (issubclass(loaded, Inline) or name == "null")
 
 
 def test_an_unknown_name_is_refused_with_the_nearest_and_all_that_are_allowed() -> None:

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,11 @@ import nbformat
 import pandas as pd
 import pytest
 from bs4 import BeautifulSoup
-from made import run_report, small_report
+from made import make_trial, run_report, small_report
 
 from imqueue import registry, report
 from imqueue.report import NOTEBOOKS, PROFILES, Profile, pages, plan, record
+from imqueue.report.notebooks import Executed
 from imqueue.workload import BadInput
 
 FULL, QUICK = PROFILES["full"], PROFILES["quick"]
@@ -36,14 +38,21 @@ def test_quick_runs_each_backend_once_in_delayed_or_what_it_has() -> None:
         ("20_flow", "memory", "memory"),
         ("10_sum", "redis_list", "delayed"),
         ("20_flow", "redis_list", "delayed"),
+        ("10_sum", "null", "memory"),
+        ("10_sum", "simple", "memory"),
     ]
+
+
+def test_a_control_that_was_chosen_runs_like_any_other() -> None:
+    steps = plan.planned(QUICK, ["simple"], seed=1)
+    assert [(step.shape, step.backend) for step in steps] == [("sum", "simple"), ("flow", "simple"), ("sum", "null")]
 
 
 def test_full_repeats_every_class_eight_times_in_blocks_of_random_order() -> None:
     steps = plan.planned(FULL, ["memory", "redis_list"], seed=1)
     classes = len(registry.load("redis_list").declares.durabilities)
     cells = [(step.shape, step.backend, step.durability) for step in steps]
-    block = 2 * (1 + classes)
+    block = 2 * (1 + classes) + len(plan.CONTROLS)
     assert set(Counter(cells).values()) == {8}
     blocks = [cells[start : start + block] for start in range(0, len(cells), block)]
     assert all(len(set(each)) == block for each in blocks)  # each repeat is whole before the next one starts
@@ -143,6 +152,8 @@ def test_each_step_is_recorded_with_its_trial_and_page(folder: Path) -> None:
         ("20_flow", "memory"),
         ("10_sum", "redis_list"),
         ("20_flow", "redis_list"),
+        ("10_sum", "null"),
+        ("10_sum", "simple"),
     ]
     assert all((folder / step["page"]).is_file() for step in steps)
     assert all((folder / ".." / ".." / "trials" / step["trial"] / "trial.json").is_file() for step in steps)
@@ -173,7 +184,8 @@ def test_a_failing_notebook_fails_the_report_after_all_else_is_rendered(tmp_path
     notebooks = broken(tmp_path, "10_sum", "raise RuntimeError('the reason')")
     done = run_report(tmp_path, f"raise SystemExit(report({TINY}, 'memory', notebooks=Path({str(notebooks)!r})))")
     assert done.returncode == 1
-    assert "10_sum-memory failed: RuntimeError: the reason" in done.stderr.splitlines()[-1]
+    told = "10_sum-memory, 10_sum-null and 10_sum-simple failed: RuntimeError: the reason"
+    assert told in done.stderr.splitlines()[-1]
     folder = tmp_path / "report"
     assert "RuntimeError: the reason" in (folder / "10_sum-memory.html").read_text()
     assert "memory handled" in (folder / "20_flow-memory.html").read_text()
@@ -202,6 +214,25 @@ def test_a_failed_audit_fails_the_report_and_is_shown(tmp_path: Path) -> None:
     index = (tmp_path / "report" / "index.html").read_text()
     assert "failed its audit" in index
     assert "7 lost" in index
+
+
+def test_a_message_lost_in_a_trial_of_the_price_fails_the_report(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = report._Run(replace(QUICK, price={}), tmp_path, NOTEBOOKS, seed=1)
+    run.folder.mkdir(parents=True)
+    make_trial(run.trials, audit={"passed": False, "lost": 9})  # one of somebody before
+
+    def execute(*_: object) -> Executed:
+        make_trial(run.trials, shape="sum")
+        make_trial(run.trials, shape="sum", audit={"passed": False, "lost": 7})
+        return Executed(nbformat.v4.new_notebook(), 1.0, None)
+
+    monkeypatch.setattr(run, "_execute", execute)
+    run.price(["redis_list"])
+    assert "7 lost" in run.failures["30_durability"]
+    assert "9 lost" not in run.failures["30_durability"]
+    assert "7 lost" in (run.folder / "30_durability.html").read_text()
 
 
 def test_a_backend_that_is_not_here_is_left_out_with_its_reason(tmp_path: Path) -> None:

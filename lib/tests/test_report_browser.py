@@ -125,7 +125,7 @@ def test_every_table_has_headers(opened: Page) -> None:
 def test_the_comparison_leads_to_each_trial_and_back(page: Page, folder: Path) -> None:
     page.goto((folder / "index.html").as_uri())
     names = page.locator("table a").evaluate_all("links => links.map(link => link.getAttribute('href'))")
-    assert sorted(set(names)) == sorted(f"{name}.html" for name in PAGES[1:])
+    assert sorted(set(names)) == sorted(f"{name}.html" for name in [*PAGES[1:], "10_sum-null", "10_sum-simple"])
     for name in names:
         page.locator(f'table a[href="{name}"]').first.click()
         assert page.url.endswith(name)
@@ -137,6 +137,13 @@ def test_it_says_on_top_what_was_compared_where_and_what_was_left_out(page: Page
     page.goto((folder / "index.html").as_uri())
     text = page.inner_text("main")
     figures = text.rindex("How fast is a sum?")  # its heading; the contents name it too
-    for words in ("memory and redis_list", "cores", "GiB", "Python 3", "Nothing was left out", "not a ranking"):
+    for words in (
+        "memory and redis_list; as controls: null and simple",
+        "cores",
+        "GiB",
+        "Python 3",
+        "Nothing was left out",
+        "not a ranking",
+    ):
         assert words in text
     assert text.index("GiB") < figures

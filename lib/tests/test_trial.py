@@ -29,6 +29,8 @@ def test_a_sum_that_several_work_at_comes_out_right(backend: str) -> None:
     assert result.info["audit"]["sum_received"] == 3_000 * 3_001 // 2
     assert result.info["counts"]["popped"] == result.info["audit"]["received"] == 3_000
     assert result.rate_hz
+    times = result.info["times"]
+    assert result.info["cpu_window_s"] >= times["load_s"] + times["drain_s"] - 0.002
 
 
 @pytest.mark.parametrize("backend", registry.names())

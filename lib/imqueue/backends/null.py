@@ -5,6 +5,9 @@ It carries the real bodies, for only then do encoding, check values, ledger and 
 made up the messages by itself would skip half of what is to be measured. Beside the harness there is left: a copy in, a
 copy out, and a lock on either side. The lock is the kernel's (flock: it ends with its holder), for several producers
 and several workers. At most once, for `get` moves the ring's end, and who dies then takes its messages along.
+
+Only on x86: a producer writes a record and then the word that shows it to the workers, and nothing that Python offers
+makes a processor with weaker ordering (ARM) let others see the one before the other.
 """
 
 from __future__ import annotations
@@ -12,6 +15,7 @@ from __future__ import annotations
 import fcntl
 import functools
 import os
+import platform
 import struct
 import time
 from array import array
@@ -29,6 +33,7 @@ NAP_S = 2e-5  # a worker that spun instead would take the core that a producer m
 PAGE_BYTES = 4096  # in front of the ring
 WRITTEN, READ, PUT_N, GOT_N = range(4)  # words of the page: bytes, bytes, messages, messages; they only grow
 HEAD = struct.Struct("<IIQ")  # of a record: how many bodies, how many of them taken, its length; lengths, bodies follow
+ORDERED = ("x86_64", "AMD64", "i686")
 SKIP = 0xFFFFFFFF  # in place of the number of bodies: nothing from here to the end of the ring
 
 
@@ -46,6 +51,11 @@ class Null(Backend):
         size_max_bytes=BODIES_MAX_BYTES,
         control=True,
     )
+
+    @classmethod
+    def missing(cls) -> str | None:
+        machine = platform.machine()
+        return None if machine in ORDERED else f"its shared memory needs an x86 processor, this one is {machine}"
 
     _ring: Mapped | None = None
     _putting = _getting = -1

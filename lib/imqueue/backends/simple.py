@@ -20,7 +20,6 @@ class Simple(Inline):
         unacked_returns="never",
         size_max_bytes=None,
         in_process=True,
-        control=True,
     )
 
     def pump(self, batches: Iterable[Sequence[bytes]], handle: Callable[[Sequence[bytes]], None]) -> None:

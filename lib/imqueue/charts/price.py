@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from imqueue.charts.canvas import GREY, INK, PALE, Chart, axes, colour, finish, plain_logarithmic
-from imqueue.price import CLASSES, Price, Prices
+from imqueue.price import CLASSES, Price, Prices, heading
 from imqueue.words import rounded
 
 MARKERS = dict(zip(CLASSES, ("o", "s", "D"), strict=True))
@@ -44,7 +44,7 @@ def _place(prices: Prices, ax: Axes) -> tuple[list[tuple[float, list[Price]]], f
     words: dict[str, Any] = {"fontsize": 9.5, "color": GREY, "va": "center", "style": "italic"}
     places, y = [], 0.0
     for promises, backends in prices.groups.items():
-        ax.text(0.0, y, str(promises), transform=ax.get_yaxis_transform(), **words)
+        ax.text(0.0, y, heading(promises), transform=ax.get_yaxis_transform(), **words)
         y += _HEADING
         for row in backends.values():
             places.append((y, row))

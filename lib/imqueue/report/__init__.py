@@ -19,7 +19,7 @@ from imqueue.notebook import attach
 from imqueue.report import record
 from imqueue.report.notebooks import Executed, check, execute
 from imqueue.report.pages import Pages
-from imqueue.report.plan import PROFILES, Profile, Step, backends_named, planned, profile_named
+from imqueue.report.plan import CONTROLS, PROFILES, Profile, Step, backends_named, planned, profile_named
 from imqueue.report.record import Clock, Outcome
 from imqueue.results import Result
 from imqueue.words import Html, enumeration
@@ -57,16 +57,16 @@ def report(
     with run.clock.timed("driver and servers"):
         here = run.prepare(wanted)
     _check_reference(reference, here)
-    steps = planned(chosen, here, seed)
+    steps = planned(chosen, here, seed, run.controls)
     for notebook, parameters in {step.notebook: step.parameters for step in steps}.items():
         check(notebooks / f"{notebook}.ipynb", parameters)
     try:
         run.steps(steps)
+        run.price(here)
     except KeyboardInterrupt:
         if (trial := attach()) is not None:
             trial.stop()
         raise
-    run.price(here)
     run.compare()
     return run.close()
 
@@ -79,6 +79,7 @@ class _Run:
     seed: int
     reference: str = ""
     clock: Clock = field(default_factory=Clock)
+    controls: list[str] = field(default_factory=list)  # that can run here
     left_out: list[dict[str, str]] = field(default_factory=list)
     outcomes: list[Outcome] = field(default_factory=list)
     pages: Pages = field(default_factory=Pages)
@@ -93,6 +94,7 @@ class _Run:
     def prepare(self, wanted: Sequence[str]) -> list[str]:
         """Bring up the servers, side by side. Returns the backends that can run."""
         missing = client.connect(self.data).ask("GET", "/backends")
+        self.controls = [name for name in CONTROLS if missing[name] is None]
         with ThreadPoolExecutor() as pool:
             reasons = list(pool.map(lambda name: missing[name] or self._bring_up(name), wanted))
         here = self.choose_here(dict(zip(wanted, reasons, strict=True)))
@@ -159,14 +161,16 @@ class _Run:
             return
         _say(f"{PRICE}: every backend in every class of durability that it has")
         with self.clock.timed(PRICE):
+            before = _folders(self.trials)
             parameters = {"backends": ",".join(backends), **self.profile.price}
             executed = self._execute(PRICE, parameters, PRICE, _PRICE_MAX_S)
+            error = executed.error or _unsound_ones(self.trials, _folders(self.trials) - before)
             page = self.pages.render(
-                executed.notebook, title="The price of durability", back="index.html", notice=executed.error
+                executed.notebook, title="The price of durability", back="index.html", notice=error
             )
         (self.folder / f"{PRICE}.html").write_text(page)
-        if executed.error:
-            self.failures[PRICE] = executed.error
+        if error:
+            self.failures[PRICE] = error
 
     def compare(self) -> None:
         """Render ``index.html``, which ends with a table of where the time went."""
@@ -245,10 +249,19 @@ def _wrong(executed: Executed, trial: Result | None) -> str | None:
         return executed.error
     if trial is None:
         return "the notebook left no trial"
+    return _unsound(trial)
+
+
+def _unsound(trial: Result) -> str | None:
     audit = trial.info.get("audit")
-    if trial.info["state"] != "done" or not (audit and audit["passed"]):
-        return trial.verdict()
-    return None
+    sound = trial.info["state"] == "done" and audit and audit["passed"]
+    return None if sound else trial.verdict()
+
+
+def _unsound_ones(trials: Path, names: set[str]) -> str | None:
+    """What is wrong with those among `names` that finished; None: nothing."""
+    finished = [Result(trials / name) for name in sorted(names) if (trials / name / "trial.json").is_file()]
+    return " ".join(wrong for each in finished if (wrong := _unsound(each))) or None
 
 
 def _duration(seconds: float) -> str:

@@ -7,12 +7,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from imqueue import registry
+from imqueue import costs, registry
 from imqueue.workload import BadInput, choose
 
 RATE_HZ = 2_000.0
 """Offered in every flow. The slowest backends settle about this many a second one by one and many times that in
 batches, so all keep up and latency is compared, not saturation."""
+
+CONTROLS = (costs.BETWEEN_PROCESSES, costs.IN_ONE_PROCESS)
+"""Their sums are in every report, chosen or not: what the harness reaches by itself is the ceiling of all others."""
 
 _AROUND_TRIAL_S = 6.0  # kernel, server's warm-up, scrapes, audit, page
 _GUESSED_SUM_HZ = 30_000.0  # of a slow backend, for the estimate of the time
@@ -38,7 +41,8 @@ class Profile:
         """In words, for the top of the report."""
         classes = "every durability class" if self.every_class else "class delayed where a backend has it, else its own"
         flows = f"flows of {self.rate_hz:,.0f} messages/s for {self.duration_s:g} s"
-        words = f"sums of {self.messages:,} messages and {flows}, {CREW}, in {classes}"
+        words = f"sums of {self.messages:,} messages and {flows}, {CREW}, in {classes}, and beside them sums of the "
+        words += "controls, the harness alone"
         if self.repeats == 1:
             return f"{words}, each once: figures without a ranking."
         return f"{words}, {self.repeats} repeats, interleaved in random order (seed {seed})."
@@ -82,14 +86,19 @@ def backends_named(text: str) -> list[str]:
     return list(dict.fromkeys(wanted))
 
 
-def planned(profile: Profile, backends: Sequence[str], seed: int) -> list[Step]:
-    """Sum and flow for every backend and class. Repeats come in blocks, each of them in an order of its own."""
+def planned(profile: Profile, backends: Sequence[str], seed: int, controls: Sequence[str] = CONTROLS) -> list[Step]:
+    """Sum and flow for every backend and class, and the sums of the controls.
+
+    Repeats come in blocks, each of them in an order of its own.
+    """
     cells = [
         (shape, backend, durability)
         for backend in backends
         for durability in _classes(backend, profile)
         for shape in ("sum", "flow")
     ]
+    beside = [name for name in controls if name not in backends]
+    cells += [("sum", name, durability) for name in beside for durability in _classes(name, profile)]
     chance = random.Random(seed)
     steps = []
     for repeat in range(1, profile.repeats + 1):
