@@ -28,13 +28,13 @@ def _title(text: str) -> str:
 
 
 def _linked(comparison: Comparison, row: Row, shape: str, text: str) -> str:
-    address = comparison.page(row.backend, row.group.durability, shape)
+    address = comparison.page(row, shape)
     return Html(f'<a href="{escape(address)}">{escape(text)}</a>') if address else text
 
 
 def _cells(comparison: Comparison, row: Row) -> list[str]:
     return [
-        row.backend,
+        row.name,
         _linked(comparison, row, "sum", _text(row.sum_hz)),
         costs.ceiling_text(costs.of_the_ceiling(row.results, comparison.results)),
         _linked(comparison, row, "flow", _text(row.flow_hz)),
@@ -47,7 +47,7 @@ def _cells(comparison: Comparison, row: Row) -> list[str]:
 
 def cost(comparison: Comparison) -> Html:
     rows = comparison.groups.items()
-    groups = [(_title(str(group)), [(row.backend, row.results) for row in same]) for group, same in rows]
+    groups = [(_title(str(group)), [(row.name, row.results) for row in same]) for group, same in rows]
     return costs.of_rows(groups, "sum")
 
 
@@ -55,12 +55,12 @@ def promises(comparison: Comparison) -> Html:
     lives = ["outlives a kill", "outlives power loss"]
     columns = ["backend", "durability", "delivery", "settles", *lives, "read from"]
     rows = []
-    for row in sorted(comparison.rows, key=lambda row: row.backend):
+    for row in sorted(comparison.rows, key=lambda row: row.name):
         told = (each.info["guarantees"] for each in row.results if each.info.get("guarantees"))
         held: dict[str, Any] = next(told, {})
         promised = [promise(held.get(name)) for name in ("survives_kill", "survives_power_loss")]
         declared = (row.group.durability, row.group.delivery, SETTLES[row.group.settles])
-        rows.append((row.backend, *declared, *promised, held.get("source")))
+        rows.append((row.name, *declared, *promised, held.get("source")))
     return Html(table(columns, rows))
 
 
@@ -91,7 +91,7 @@ def conclusion(comparison: Comparison) -> Html:
 
 def _order(group: str, tiers: list[list[Row]]) -> str:
     """The order of the sums in one group, as far as intervals separate them."""
-    named = [[f"{row.backend} {_own(row, 'sum_hz')}" for row in tier] for tier in tiers]
+    named = [[f"{row.name} {_own(row, 'sum_hz')}" for row in tier] for tier in tiers]
     if len(named) == 1:
         return f"{_title(group)}: the intervals of {enumeration(named[0])} do not separate, so none is ranked."
     places = [f"{place}. {enumeration(tier)}" for place, tier in zip(_places(tiers), named, strict=True)]
@@ -112,13 +112,13 @@ def verdicts(found: Verdicts) -> Html:
 
 def _compared(each: Compared) -> list[str]:
     if each.is_reference:
-        return [f"{each.row.backend} (reference)", *(_own(each.row, name) for name in FIGURES)]
+        return [f"{each.row.name} (reference)", *(_own(each.row, name) for name in FIGURES)]
     cells = []
     for name, figure in FIGURES.items():
         left_out = each.row.invalid(figure) + each.reference.invalid(figure)
         words = ratio(each.verdicts[name]) if name in each.verdicts else "not tried"
         cells.append(words + (f"; {left_out} invalid left out" if left_out else ""))
-    return [each.row.backend, *cells]
+    return [each.row.name, *cells]
 
 
 def _own(row: Row, figure: str) -> str:

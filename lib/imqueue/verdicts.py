@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from imqueue import tables
-from imqueue.grouping import FIGURES, Figure, Group, Row, unlike
+from imqueue.grouping import FIGURES, Figure, Group, Row
 from imqueue.inference import (
     LEVEL,
     MARGIN,
@@ -19,6 +19,7 @@ from imqueue.inference import (
     own_interval,
     repeats_needed,
 )
+from imqueue.loads import unlike
 from imqueue.words import Html, enumeration
 from imqueue.workload import BadInput, choose
 
@@ -99,11 +100,11 @@ def verdicts(groups: Mapping[Group, Sequence[Row]], reference: str = "") -> Verd
     references = _references(groups, reference)
     asked = _asked(groups, references)
     pairs = [_pair(*each) for each in asked]
-    found: dict[tuple[Group, str], dict[str, Verdict]] = {}
+    found: dict[tuple[Group, str], dict[str, Verdict]] = {}  # by group and name of the row
     for (row, _, figure), verdict in zip(asked, judge(pairs), strict=True):
-        found.setdefault((row.group, row.backend), {})[figure.name] = verdict
+        found.setdefault((row.group, row.name), {})[figure.name] = verdict
     compared = {
-        group: [Compared(row, references[group], found.get((group, row.backend), {})) for row in rows]
+        group: [Compared(row, references[group], found.get((group, row.name), {})) for row in rows]
         for group, rows in groups.items()
     }
     return Verdicts(compared, sum(pair.judged for pair in pairs))
@@ -141,11 +142,8 @@ def _tried(row: Row, figure: Figure) -> bool:
 
 
 def _reference(rows: Sequence[Row], wanted: Sequence[str]) -> Row:
-    for name in wanted:
-        for row in rows:
-            if row.backend == name:
-                return row
-    return min(rows, key=lambda row: (sum(not row.values(figure) for figure in FIGURES.values()), row.backend))
+    asked = next((same for name in wanted if (same := [row for row in rows if row.backend == name])), rows)
+    return min(asked, key=lambda row: (sum(not row.values(figure) for figure in FIGURES.values()), row.name))
 
 
 def _pair(row: Row, reference: Row, figure: Figure) -> Pair:
@@ -166,7 +164,7 @@ class Ratio:
 
     def __str__(self) -> str:
         found = self.verdict
-        words = f"{self.row.backend} / {self.reference.backend}, {self.figure.words}: {tables.ratio(found)}"
+        words = f"{self.row.name} / {self.reference.name}, {self.figure.words}: {tables.ratio(found)}"
         return f"{words} [{self.label}]" if self.label else words
 
     def _repr_html_(self) -> Html:
@@ -177,13 +175,14 @@ def ratio(row: Row, reference: Row, figure: str = "sum_hz", *, across_groups: bo
     """One comparison of two rows, a family of its own.
 
     Rows that promise different things need `across_groups=True`, and the answer is labelled with both promises. Rows
-    whose loads differ are never compared. Raises `BadInput` for these and for an unknown figure.
+    whose loads differ are never compared; servers may differ, also two of one backend, and then the rows' names tell.
+    Raises `BadInput` for unlike loads and for an unknown figure.
     """
     chosen = FIGURES[choose("figure", figure, FIGURES)]
     shapes = [each for each in (*row.results, *reference.results) if each.shape == chosen.shape]
     if differing := unlike(shapes):
         raise BadInput(
-            f"{row.backend} and {reference.backend} ran under unlike loads (they differ in {enumeration(differing)}); "
+            f"{row.name} and {reference.name} ran under unlike loads (they differ in {enumeration(differing)}); "
             "allowed: rows of the same load"
         )
     ours, theirs = (str(each.group._replace(load="")) for each in (row, reference))
@@ -202,18 +201,18 @@ def tiers(rows: Sequence[Row], figure: Figure, comparisons_n: int) -> list[list[
     order is by name, as nothing else is known.
     """
     able = [row for row in rows if not row.spoilt(figure) and _enough(row, figure, comparisons_n)]
-    spans = {row.backend: own_interval(row.values(figure)) for row in able}
+    spans = {row.name: own_interval(row.values(figure)) for row in able}
     if not figure.more_is_faster:
         spans = {name: (-high, -low) for name, (low, high) in spans.items()}
     found: list[list[Row]] = []
     least = float("inf")
-    for row in sorted(able, key=lambda row: -spans[row.backend][1]):
-        low, high = spans[row.backend]
+    for row in sorted(able, key=lambda row: -spans[row.name][1]):
+        low, high = spans[row.name]
         if high < least:
             found.append([])
         found[-1].append(row)
         least = min(least, low)
-    return [sorted(tier, key=lambda row: row.backend) for tier in found]
+    return [sorted(tier, key=lambda row: row.name) for tier in found]
 
 
 def _enough(row: Row, figure: Figure, comparisons_n: int) -> bool:

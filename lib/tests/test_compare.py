@@ -64,7 +64,7 @@ def test_where_intervals_separate_the_faster_comes_first(tmp_path: Path) -> None
     fast = repeated(tmp_path, "b_fast", 50.0, 52.0, 51.0, 53.0)
     comparison = Comparison([*slow, *fast])
     assert [row.backend for row in comparison.rows] == ["b_fast", "a_slow"]
-    assert "1. b_fast 51.5/s; 2. a_slow 11.5/s" in comparison.conclusion
+    assert "1. b_fast 51/s; 2. a_slow 11/s" in comparison.conclusion
 
 
 def test_overlapping_intervals_share_a_place_in_order_of_names(tmp_path: Path) -> None:

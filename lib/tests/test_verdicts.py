@@ -71,14 +71,14 @@ def test_no_backend_without_figures_becomes_the_reference_by_its_name(tmp_path: 
 def test_too_few_repeats_tell_nothing_but_how_many_are_needed(tmp_path: Path) -> None:
     comparison = Comparison([*sums(tmp_path, "a", 100.0, n=3), *sums(tmp_path, "b", 900.0, n=3)])
     (found,) = (each.verdicts["sum_hz"] for each in comparison.verdicts().rows if not each.is_reference)
-    assert (found.word, found.why) == ("cannot tell", "3 repeats, 4 needed")
-    assert "3 repeats, 4 needed" in comparison.verdicts()._repr_html_()
+    assert (found.word, found.why) == ("cannot tell", "3 repeats, at least 4 of each side needed")
+    assert "3 repeats, at least 4 of each side needed" in comparison.verdicts()._repr_html_()
 
 
 def test_one_trial_each_has_ratios_and_no_word_for_them(tmp_path: Path) -> None:
     verdicts = Comparison([*sums(tmp_path, "a", 100.0, n=1), *sums(tmp_path, "b", 200.0, n=1)]).verdicts()
     assert "without a verdict" in verdicts.method
-    assert "cannot tell: 1 repeat, 4 needed" in verdicts._repr_html_()
+    assert "cannot tell: 1 repeat, at least 4 of each side needed" in verdicts._repr_html_()
     assert "One trial each" in charts.ratios(verdicts).caption
 
 
@@ -135,7 +135,7 @@ def test_a_ratio_across_durability_is_across_groups(tmp_path: Path) -> None:
     delayed, memory = comparison.row("a", "delayed"), comparison.row("a", "memory")
     with pytest.raises(BadInput, match="across_groups=True"):
         compare.ratio(memory, delayed)
-    with pytest.raises(BadInput, match="'a' in class '' is 2 rows"):
+    with pytest.raises(BadInput, match="'a' in class '' under '' is 2 rows"):
         comparison.row("a")
 
 

@@ -39,14 +39,14 @@ def ratios(verdicts: Verdicts, figure: str = "sum_hz", ax: Axes | None = None) -
         for each in rows:
             y += 1
             _row(ax, y, each, chosen)
-            places.append((y, each.row.backend))
+            places.append((y, each.row.name))
         y += _GROUP_IN / _ROW_IN
     _scale(ax, y, places, chosen)
     told = [each.verdicts[figure] for rows in groups.values() for each in rows if not each.is_reference]
     counts = ", ".join(f"{n} {word}" for word in _WORDS if (n := sum(found.word == word for found in told)))
     title = f"Against the reference of each group, {chosen.words}: {counts or 'nothing to compare'}"
     alt = "; ".join(
-        f"{each.row.backend} ({group}): {_told(each, chosen)}" for group, rows in groups.items() for each in rows
+        f"{each.row.name} ({group}): {_told(each, chosen)}" for group, rows in groups.items() for each in rows
     )
     return finish(ax, title, f"{alt}.", _caption(verdicts))
 

@@ -58,7 +58,7 @@ def flow_latencies(comparison: Comparison, ax: Axes | None = None) -> Chart:
     title = "No flow kept up for long enough to tell a p99"
     if known:
         title = f"p99 from due was {rounded(min(known) * 1e3)} to {rounded(max(known) * 1e3)} ms"
-    missing = [row.backend for row in comparison.rows if row.latency_s("p50_s") is None]
+    missing = [row.name for row in comparison.rows if row.latency_s("p50_s") is None]
     caption = "Groups promise different things: compare within a group only. " + _repeats(comparison)
     caption += " The further p99 from due lies right of the grey line, the more would have been hidden from a load "
     caption += "that waits for its backend."
@@ -117,7 +117,7 @@ def _rows(comparison: Comparison, ax: Axes | None, draw: Callable[[Row, float, A
         y += _GROUP_IN / _ROW_IN * 0.75
         for row in rows:
             draw(row, y, ax)
-            places.append((y, row.backend))
+            places.append((y, row.name))
             y += 1
         y += _GROUP_IN / _ROW_IN * 0.25
     ax.set_yticks([at for at, _ in places], [name for _, name in places])
@@ -170,7 +170,7 @@ def _repeats(comparison: Comparison) -> str:
 
 def _told(comparison: Comparison, figure: Callable[[Row], Spread | None], unit: str, scale: float) -> str:
     return "; ".join(
-        f"{row.backend} ({row.group}): {spread.text(scale) + ' ' + unit if (spread := figure(row)) else 'no figure'}"
+        f"{row.name} ({row.group}): {spread.text(scale) + ' ' + unit if (spread := figure(row)) else 'no figure'}"
         for row in comparison.rows
     )
 
