@@ -104,32 +104,32 @@ class Comparison:
     @property
     def headline(self) -> Html:
         """The figures, under a heading for each group: what promises different things is never ranked together."""
-        return tables.headline(self)
+        return tables.headline(self.groups, self.page)
 
     @property
     def cost(self) -> Html:
         """CPU seconds per million messages of the sums, by role, the observer's own included."""
-        return tables.cost(self)
+        return tables.cost(self.groups)
 
     @property
     def promises(self) -> Html:
         """What each backend promised in these trials, as read from its live server."""
-        return tables.promises(self)
+        return tables.promises(self.rows)
 
     @property
     def troubles(self) -> Html:
         """The trials that failed or are stamped, with reasons; a sentence where there is none."""
-        return tables.troubles(self)
+        return tables.troubles(self.troubled)
 
     @property
     def summary(self) -> Html:
         """What was compared, on which machine, what was left out, what failed."""
-        return tables.summary(self)
+        return tables.summary(self.about, self.results)
 
     @property
     def conclusion(self) -> Html:
         """What these trials show, from computed values; an order only where intervals separate."""
-        return tables.conclusion(self)
+        return tables.conclusion(self.results, self.tiers if self.repeated else None)
 
 
 def read(trials: str | Path = "") -> Comparison:

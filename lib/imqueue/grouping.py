@@ -110,9 +110,15 @@ class Row:
         flows = [each for each in self.results if each.shape == "flow" and each.kept_up]
         return Spread.of(each.info["latency"][kind][percentile] for each in flows)
 
-    def latency_text(self, percentile: str) -> str:
+    def hidden_s(self, percentile: str) -> float | None:
+        """What a load that waits for its backend hides: in one of those flows, the most that from sent fell short."""
+        told = [each.info["latency"] for each in self.results if each.shape == "flow" and each.kept_up]
+        known = [(kinds["due"][percentile], kinds["sent"][percentile]) for kinds in told]
+        return max((due - sent for due, sent in known if due is not None and sent is not None), default=None)
+
+    def latency_text(self, percentile: str, kind: str = "due") -> str:
         """The same in milliseconds; "unresolved" where flows kept up but their messages do not tell it."""
-        if spread := self.latency_s(percentile):
+        if spread := self.latency_s(percentile, kind):
             return spread.text(1e3)
         return UNRESOLVED if any(each.shape == "flow" and each.kept_up for each in self.results) else "no figure"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from imqueue import tables
 from imqueue.grouping import FIGURES, Figure, Group, Row
@@ -24,8 +25,7 @@ from imqueue.words import Html, enumeration
 from imqueue.workload import BadInput, choose
 
 
-@dataclass(frozen=True)
-class Compared:
+class Compared(NamedTuple):
     """A backend beside the reference of its group, with a verdict for each figure."""
 
     row: Row
@@ -67,25 +67,35 @@ class Verdicts:
                 f"{self.comparisons_n} comparisons need at least {self.needed_n} repeats."
             )
         return (
-            f"Ratio of the medians, in brackets its 95 % interval (percentile bootstrap, {RESAMPLES:,} resamples, seed "
-            f"{SEED}). Faster or slower: the exact rank test stays at or below {LEVEL:g} after Holm's correction over "
-            f"all {self.comparisons_n} comparisons shown, and the interval leaves out 1. Indistinguishable: the whole "
-            f"interval lies within {MARGIN:.0%} of 1. Else: cannot tell. So many comparisons need at least "
-            f"{self.needed_n} repeats. Invalid trials are left out, as the harness failed "
-            "there; a backend with a failed trial, or an overloaded flow, gets no verdict, since the rest would "
-            "flatter it. Other stamps are shown and count."
+            "Ratio of the medians (median over trials of each trial's own figure; of two middle ones the lower, so "
+            f"that nothing is averaged), in brackets its 95 % interval (percentile bootstrap, {RESAMPLES:,} resamples, "
+            f"seed {SEED}). Tested first: indistinguishable, if the whole interval lies within {MARGIN:.0%} of 1. "
+            f"Then faster or slower: the exact rank test stays at or below {LEVEL:g} after Holm's correction over all "
+            f"{self.comparisons_n} comparisons shown (“p (Holm)” is the corrected one), and the interval leaves out 1. "
+            f"Else: cannot tell. So many comparisons need at least {self.needed_n} repeats of each side. That is the "
+            "floor of the test, under which it can call nothing different; to find a given difference may take many "
+            "more. Invalid trials are left out, as the harness failed there; a backend with a failed trial, or an "
+            "overloaded flow, gets no verdict, since the rest would flatter it. Other stamps are shown and count."
         )
 
     @property
     def references(self) -> str:
         """Which backend stands for 1 in which group, and by which rule."""
         return (
-            "The reference of a group is the one that was asked for, else the first by name that has all figures: a "
-            "rule that does not look at the results. The best would be a winner by luck in part, and flatter itself."
+            "The reference of a group is the one that was asked for, else the first by name of those that miss the "
+            "fewest figures. That rule looks at whether a backend has figures, and never at how good they are: the "
+            "best would be a winner by luck in part, and flatter itself."
         )
 
+    @property
+    def conclusion(self) -> Html:
+        """How often which verdict was given, group by group."""
+        if not self.repeated:
+            return tables.paragraph("Each ran once, so there are no verdicts to count.")
+        return tables.counted(self.groups)
+
     def _repr_html_(self) -> Html:
-        return tables.verdicts(self)
+        return tables.verdicts(self.groups, [self.method, self.references])
 
 
 def verdicts(groups: Mapping[Group, Sequence[Row]], reference: str = "") -> Verdicts:
@@ -93,8 +103,8 @@ def verdicts(groups: Mapping[Group, Sequence[Row]], reference: str = "") -> Verd
 
     `reference`: names with commas between them; a group takes the first of them that it has.
 
-    Empty, or where a group has none of them: its first by name that has all figures. Raises `BadInput` for a name
-    that no group has.
+    Empty, or where a group has none of them: its first by name of those that miss the fewest figures. Raises
+    `BadInput` for a name that no group has.
     """
     groups = _of_queues(groups)
     references = _references(groups, reference)

@@ -30,7 +30,7 @@ def flows(folder: Path, backend: str, p50_s: float, stamped: tuple[str, ...] = (
     for index, factor in enumerate(EIGHT):
         due = {"p50_s": p50_s * factor, "p99_s": 3 * p50_s * factor}
         stamps = [{"stamp": stamped[index], "reason": "why"}] if index < len(stamped) else []
-        folder_ = make_trial(folder, backend, sampled=False, latency={"due": due}, stamps=stamps)
+        folder_ = make_trial(folder, backend, sampled=False, latency={"due": due, "sent": due}, stamps=stamps)
         results.append(Result(folder_))
     return results
 
@@ -113,6 +113,28 @@ def test_a_machine_bound_trial_counts_and_its_stamp_is_shown(tmp_path: Path) -> 
     comparison = Comparison([*sums(tmp_path, "a", 100.0), *sums(tmp_path, "b", 150.0, stamps=bound)])
     assert words(comparison) == {"b": "faster"}
     assert "machine-bound" in comparison.headline
+
+
+def test_the_conclusion_counts_each_word_group_by_group(tmp_path: Path) -> None:
+    results = [*sums(tmp_path, "a", 100.0), *sums(tmp_path, "b", 150.0), *sums(tmp_path, "c", 60.0)]
+    results += [*sums(tmp_path, "d", 100.0), *sums(tmp_path, "e", 170.0), *sums(tmp_path, "f", 500.0, n=1)]
+    results += [*flows(tmp_path, "a", 0.002), *flows(tmp_path, "b", 0.001)]
+    told = Comparison(results).verdicts().conclusion
+    assert "At most once, delayed, removes on get, 15 comparisons: faster than a in 4 (e 1, b 3)" in told
+    assert "slower than a in 1 (c 1), indistinguishable in 1, cannot tell in 9." in told
+
+
+def test_what_the_words_rest_on_is_said(tmp_path: Path) -> None:
+    found = Comparison(
+        [*sums(tmp_path, "a", 100.0), *sums(tmp_path, "b", 150.0), *flows(tmp_path, "a", 0.1)]
+    ).verdicts()
+    html = found._repr_html_().replace("\u00a0", " ")
+    assert "p (Holm) = " in html
+    assert "p99 from due ÷ reference (under 1 is faster)" in html
+    assert "rate of the sum ÷ reference<" in html
+    assert "Tested first: indistinguishable" in found.method
+    assert "at least 4 repeats of each side" in found.method
+    assert "those that miss the fewest figures" in found.references
 
 
 # Across groups.

@@ -97,8 +97,9 @@ def _scale(ax: Axes, y: float, places: list[tuple[float, str]], figure: Figure) 
 
 def _caption(verdicts: Verdicts) -> str:
     if not verdicts.repeated:
-        return f"One trial each: ratios without intervals or verdicts; at least {verdicts.needed_n} repeats are needed."
+        needed = f"at least {verdicts.needed_n} of each side are needed"
+        return f"One trial each: ratios without intervals or verdicts; {needed}."
     return (
-        f"Dot: ratio of the medians; line: its 95 % interval; band: within {MARGIN:.0%}. Each group has a reference "
-        "of its own, so ratios compare within a group only."
+        f"Dot: ratio of the medians over trials; line: its 95 % interval; band: within {MARGIN:.0%}. Each group has "
+        "a reference of its own, so ratios compare within a group only."
     )

@@ -19,6 +19,8 @@ from imqueue.words import enumeration, rounded
 
 _ROW_IN, _GROUP_IN, _MARGIN_IN = 0.32, 0.42, 1.25
 _PANELS = 3  # small multiples in a row
+_SENT_SIZES = {"p50_s": 9.0, "p99_s": 18.0}  # of the lines from sent
+_HIDDEN_NAMED = 4
 
 
 def sum_rates(comparison: Comparison, ax: Axes | None = None) -> Chart:
@@ -39,32 +41,64 @@ def sum_rates(comparison: Comparison, ax: Axes | None = None) -> Chart:
 
 
 def flow_latencies(comparison: Comparison, ax: Axes | None = None) -> Chart:
-    """Median and p99 from due, and p99 from sent, of the flows that kept up, group by group."""
-
-    def draw(row: Row, y: float, axis: Axes) -> None:
-        half, most = row.latency_s("p50_s"), row.latency_s("p99_s")
-        if half and most:
-            axis.plot([half.median * 1e3, most.median * 1e3], [y, y], color=colour(row.backend), linewidth=2, alpha=0.5)
-        _dot(axis, y, row, half, filled=False, scale=1e3)
-        note = f"{rounded(most.median * 1e3)} ms" if most else row.latency_text("p99_s")
-        note = _stamped(note, row, "flow")
-        _dot(axis, y, row, most, note=note, scale=1e3)
-        if sent := row.latency_s("p99_s", "sent"):
-            axis.plot([sent.median * 1e3], [y], marker="|", markersize=17, markeredgewidth=2, color=GREY)
-
-    ax = _rows(comparison, ax, draw)
-    ax.set_xlabel("latency, ms (log scale): from due, hollow is p50 and filled p99; the grey line is p99 from sent")
+    """Median and p99, from due and from sent, of the flows that kept up, group by group."""
+    ax = _rows(comparison, ax, _latencies)
+    ax.set_xlabel("latency, ms (log scale)")
     known = [spread.median for row in comparison.rows if (spread := row.latency_s("p99_s"))]
     title = "No flow kept up for long enough to tell a p99"
     if known:
         title = f"p99 from due was {rounded(min(known) * 1e3)} to {rounded(max(known) * 1e3)} ms"
+    sentences = [
+        "From due: hollow is p50, filled p99. From sent: the short grey line is p50, the long one p99.",
+        _hidden(comparison),
+        "Groups promise different things: compare within a group only.",
+        _repeats(comparison),
+        _kept_up(comparison),
+    ]
+    alt = "; ".join(_latencies_told(row) for row in comparison.rows)
+    return _closed(ax, title, alt, " ".join(filter(None, sentences)))
+
+
+def _latencies(row: Row, y: float, axis: Axes) -> None:
+    half, most = row.latency_s("p50_s"), row.latency_s("p99_s")
+    if half and most:
+        axis.plot([half.median * 1e3, most.median * 1e3], [y, y], color=colour(row.backend), linewidth=2, alpha=0.5)
+    _dot(axis, y, row, half, filled=False, scale=1e3)
+    note = f"{rounded(most.median * 1e3)} ms" if most else row.latency_text("p99_s")
+    _dot(axis, y, row, most, note=_stamped(note, row, "flow"), scale=1e3)
+    for percentile, size in _SENT_SIZES.items():
+        if sent := row.latency_s(percentile, "sent"):
+            axis.plot([sent.median * 1e3], [y], marker="|", markersize=size, markeredgewidth=2, color=GREY)
+
+
+def _latencies_told(row: Row) -> str:
+    """One row in words."""
+    kinds = [
+        f"from {kind} p50 {row.latency_text('p50_s', kind)}, p99 {row.latency_text('p99_s', kind)}"
+        for kind in ("due", "sent")
+    ]
+    hidden_s = row.hidden_s("p99_s")
+    hidden = "" if hidden_s is None else f", at most {rounded(hidden_s * 1e3)} of p99 between them"
+    return f"{row.name} ({row.group}), in ms: {', '.join(kinds)}{hidden}"
+
+
+def _hidden(comparison: Comparison) -> str:
+    """How much of p99 a closed loop would not have seen, those with the most first."""
+    hidden_s = {row.name: s for row in comparison.rows if (s := row.hidden_s("p99_s")) is not None}
+    worst = sorted(hidden_s, key=lambda name: -hidden_s[name])
+    if not worst:
+        return ""
+    words = [f"{name} {rounded(hidden_s[name] * 1e3)} ms" for name in worst[:_HIDDEN_NAMED]]
+    rest = f"; the others at most {rounded(hidden_s[worst[_HIDDEN_NAMED]] * 1e3)} ms" if worst[_HIDDEN_NAMED:] else ""
+    told = f"{enumeration(words)}{rest}"
+    return f"A load that waits for its backend would have hidden this much of a trial's p99, at most: {told}."
+
+
+def _kept_up(comparison: Comparison) -> str:
+    flows = [each for row in comparison.rows for each in row.results if each.shape == "flow"]
+    told = f"{sum(each.kept_up for each in flows)} of {len(flows)} flows passed and kept up with what was offered."
     missing = [row.name for row in comparison.rows if row.latency_s("p50_s") is None]
-    caption = "Groups promise different things: compare within a group only. " + _repeats(comparison)
-    caption += " The further p99 from due lies right of the grey line, the more would have been hidden from a load "
-    caption += "that waits for its backend."
-    if missing:
-        caption += f" Not shown, having no flow that passed and kept up: {enumeration(missing)}."
-    return _closed(ax, title, _told(comparison, lambda row: row.latency_s("p99_s"), "ms p99", 1e3), caption)
+    return told + (f" Not shown, having none that did: {enumeration(missing)}." if missing else "")
 
 
 def throughputs(comparison: Comparison) -> Chart:
@@ -164,7 +198,10 @@ def _stamped(text: str, row: Row, shape: str) -> str:
 
 def _repeats(comparison: Comparison) -> str:
     if comparison.repeated:
-        return "Dots are medians, bars go from the least to the greatest of the repeats."
+        return (
+            "Dots are medians over trials of each trial's own figure (of two middle ones the lower), bars go from the "
+            "least to the greatest of the repeats."
+        )
     return "One trial each: figures without a ranking."
 
 
