@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from statistics import median_low
@@ -11,6 +12,7 @@ from imqueue.loads import apart, load, unlike
 from imqueue.results import Result
 from imqueue.words import SETTLES, UNRESOLVED, pairs, rounded
 
+LABEL_COLUMNS = 34
 FOUND = ("lost", "duplicated", "unexpected", "corrupted", "recovered", "reordered", "undelivered")
 
 
@@ -92,6 +94,11 @@ class Row:
     def name(self) -> str:
         """Tells it from every other row of its group."""
         return f"{self.backend} ({self.under})" if self.under else self.backend
+
+    @property
+    def label(self) -> str:
+        """The same beside a chart, where room is short."""
+        return "\n".join(filter(None, [self.backend, *textwrap.wrap(self.under, LABEL_COLUMNS, max_lines=2)]))
 
     @property
     def sum_hz(self) -> Spread | None:

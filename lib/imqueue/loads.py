@@ -14,7 +14,7 @@ _NO_LOAD = {"backend", "durability", "seed"}
 _OF_SHAPE = {"sum": {"messages", "backlog_max", "time_max_s"}, "flow": {"rate_hz", "duration_s", "arrivals"}}
 _STEERED = {"rate", "producers", "workers", "stop", "fault"}
 _NO_SETTINGS = {"binlog-current-index"}  # a count of files: beanstalkd's grows from trial to trial
-_ALWAYS_TOLD = ("server", "started by")
+_ALWAYS_TOLD = ("server", "run by")
 
 
 def load(result: Result) -> dict[str, Any]:
@@ -62,7 +62,7 @@ def _conditions(result: Result) -> dict[str, str | None]:
     cores = _text((info.get("cores") or {}).get("server") or []) or "unbound"
     return {
         "server": (info.get("versions") or {}).get("server"),
-        "started by": None if private is None else "us" if private else "others",
+        "run by": None if private is None else "us" if private else "others",
         **{name: value for name, value in settings.items() if name not in _NO_SETTINGS},
         "server on cores": cores if guarantees else None,
     }

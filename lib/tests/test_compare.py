@@ -224,6 +224,7 @@ def test_how_much_a_waiting_load_would_have_hidden_is_said_with_the_worst_first(
     caption = charts.flow_latencies(Comparison([*trials, stalled(tmp_path, "b", 0.35)])).caption
     assert "b 350 ms, e 200 ms, d 100 ms and c 2 ms; the others at most 1 ms" in caption
     assert "7 of 7 flows passed and kept up" in caption
+    assert "would have hidden nothing" in charts.flow_latencies(Comparison([stalled(tmp_path, "f", 0.0)])).caption
 
 
 def test_of_an_even_number_of_repeats_no_percentiles_are_averaged(tmp_path: Path) -> None:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from itertools import combinations
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import pytest
-from scipy.stats import false_discovery_control, mannwhitneyu
+from scipy.stats import binom, false_discovery_control, mannwhitneyu
 
 from imqueue import inference
 from imqueue.inference import FASTER, SAME, SLOWER, UNSURE, Pair, judge
@@ -187,6 +187,12 @@ def different(pairs: Sequence[Pair]) -> int:
     return sum(found.word in (FASTER, SLOWER) for found in judge(pairs))
 
 
+def windows(kept: dict[str, Kept], n: int) -> Iterator[list[Kept]]:
+    """All cells in `2 * n` blocks that follow each other."""
+    for start in range(BLOCKS_N - 2 * n + 1):
+        yield [cell._replace(figures=cell.figures[start : start + 2 * n]) for cell in kept.values()]
+
+
 def test_the_kept_trials_are_enough_and_say_where_they_come_from(kept: dict[str, Kept]) -> None:
     assert {len(cell.figures) for cell in kept.values()} == {BLOCKS_N}
     setting = AGAIN["setting"]
@@ -211,31 +217,34 @@ def test_the_exact_test_is_exact_on_all_splits_of_twelve_real_trials(
     assert np.mean(np.array(ps) <= inference.LEVEL) <= DIFFERENT_MAX
 
 
-def test_all_trials_of_even_blocks_against_those_of_odd_ones_are_not_told_different(kept: dict[str, Kept]) -> None:
-    """One family, as a report has it: backends take turns in blocks."""
-    assert different([cell.dealt(range(0, BLOCKS_N, 2)) for cell in kept.values()]) == 0
+def test_even_blocks_against_odd_ones_are_told_different_in_at_most_5_percent(kept: dict[str, Kept]) -> None:
+    """Families as a report has them, each of all cells, with 6 to 12 repeats that take turns strictly."""
+    families = [[cell.dealt(range(0, 2 * n, 2)) for cell in cells] for n in range(6, 13) for cells in windows(kept, n)]
+    assert sum(map(different, families)) / sum(map(len, families)) <= DIFFERENT_MAX
 
 
 @pytest.mark.parametrize("n", [6, 8, 12])
 def test_two_that_take_turns_in_blocks_are_told_different_in_at_most_5_percent(kept: dict[str, Kept], n: int) -> None:
-    """As two backends in a report: each once in a block (of two successive trials), in random order."""
+    """Families as a report has them: two backends, each once in a block (two successive trials), in random order."""
     chance = random.Random(n)
-    told = tried = 0
-    for cell in kept.values():
-        for _ in range(SPLITS_N):
-            start = chance.randrange(0, BLOCKS_N - 2 * n + 1, 2)
-            window = cell._replace(figures=cell.figures[start : start + 2 * n])
-            told += different([window.dealt({2 * block + chance.randrange(2) for block in range(n)})])
-            tried += 1
-    assert told / tried <= DIFFERENT_MAX
+    starts = list(windows(kept, n))
+    families = []
+    for _ in range(SPLITS_N):
+        first = {2 * block + chance.randrange(2) for block in range(n)}
+        families.append([cell.dealt(first) for cell in chance.choice(starts)])
+    assert sum(map(different, families)) / sum(map(len, families)) <= DIFFERENT_MAX
 
 
 def test_a_whole_family_of_aa_comparisons_holds_a_false_word_in_at_most_5_percent(kept: dict[str, Kept]) -> None:
-    """After Holm, over splits drawn from all of them; every cell is dealt alike, as its trials share their blocks."""
+    """After Holm. It is true of all splits, if the code is right; of a sample chance may show more, but not this many.
+
+    Every cell is dealt alike, as its trials share their blocks.
+    """
     chance = random.Random(0)
     splits = [chance.sample(range(BLOCKS_N), BLOCKS_N // 2) for _ in range(SPLITS_N)]
     wrong = sum(different([cell.dealt(first) for cell in kept.values()]) > 0 for first in splits)
-    assert wrong / len(splits) <= DIFFERENT_MAX
+    once_in_a_thousand = int(binom.ppf(0.999, SPLITS_N, DIFFERENT_MAX))
+    assert wrong <= once_in_a_thousand
 
 
 @pytest.mark.parametrize("n", [6, 8, 12])

@@ -37,19 +37,19 @@ def test_another_servers_repeats_are_another_row_of_the_same_group(tmp_path: Pat
     comparison = Comparison([*sums(tmp_path, **SEVEN), *sums(tmp_path, rate_hz=900.0, **EIGHT)])
     assert len(comparison.groups) == 1
     assert sorted(row.name for row in comparison.rows) == [
-        "redis_list (server redis 7.0.15, started by us)",
-        "redis_list (server redis 8.2.1, started by others)",
+        "redis_list (server redis 7.0.15, run by us)",
+        "redis_list (server redis 8.2.1, run by others)",
     ]
     assert [row.results[0].rate_hz for row in comparison.rows] == [900.0, 100.0]
-    assert "server redis 8.2.1, started by others" in comparison.headline
+    assert "server redis 8.2.1, run by others" in comparison.headline
     (found,) = (each for each in comparison.verdicts().rows if not each.is_reference)
-    assert (found.row.under, found.verdicts["sum_hz"].word) == ("server redis 8.2.1, started by others", "faster")
+    assert (found.row.under, found.verdicts["sum_hz"].word) == ("server redis 8.2.1, run by others", "faster")
 
 
 @pytest.mark.parametrize(
     ("ours", "theirs", "told"),
     [
-        (SEVEN, {**SEVEN, "server_private": False}, "redis_list (started by others)"),
+        (SEVEN, {**SEVEN, "server_private": False}, "redis_list (run by others)"),
         (set_to(appendfsync="no"), set_to(appendfsync="always"), "redis_list (appendfsync always)"),
     ],
 )

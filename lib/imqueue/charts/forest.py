@@ -7,7 +7,7 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.ticker import LogLocator
 
-from imqueue.charts.canvas import GREY, INK, PALE, Chart, axes, colour, finish, marker, plain_logarithmic
+from imqueue.charts.canvas import GREY, INK, PALE, Chart, axes, colour, finish, marker, name_rows, plain_logarithmic
 from imqueue.grouping import FIGURES, Figure
 from imqueue.inference import FASTER, MARGIN, SAME, SLOWER, UNSURE
 from imqueue.tables import ratio
@@ -39,12 +39,12 @@ def ratios(verdicts: Verdicts, figure: str = "sum_hz", ax: Axes | None = None) -
         for each in rows:
             y += 1
             _row(ax, y, each, chosen)
-            places.append((y, each.row.name))
+            places.append((y, each.row.label))
         y += _GROUP_IN / _ROW_IN
     _scale(ax, y, places, chosen)
     told = [each.verdicts[figure] for rows in groups.values() for each in rows if not each.is_reference]
     counts = ", ".join(f"{n} {word}" for word in _WORDS if (n := sum(found.word == word for found in told)))
-    title = f"Against the reference of each group, {chosen.words}: {counts or 'nothing to compare'}"
+    title = f"Against each group's reference, {chosen.words}: {counts or 'nothing to compare'}"
     alt = "; ".join(
         f"{each.row.name} ({group}): {_told(each, chosen)}" for group, rows in groups.items() for each in rows
     )
@@ -81,7 +81,7 @@ def _scale(ax: Axes, y: float, places: list[tuple[float, str]], figure: Figure) 
     ax.set_xscale("log")
     ax.grid(axis="y", visible=False)
     ax.grid(axis="x", color=PALE, linewidth=0.7)
-    ax.set_yticks([at for at, _ in places], [name for _, name in places])
+    name_rows(ax, places)
     ax.set_ylim(max(y, 1.0) - 0.3, -0.9)
     ax.tick_params(axis="y", length=0)
     left, right = ax.get_xlim()

@@ -9,7 +9,19 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from imqueue.charts.canvas import GREY, INK, PALE, WIDTH_IN, Chart, axes, colour, dress, marker, plain_logarithmic
+from imqueue.charts.canvas import (
+    GREY,
+    INK,
+    PALE,
+    WIDTH_IN,
+    Chart,
+    axes,
+    colour,
+    dress,
+    marker,
+    name_rows,
+    plain_logarithmic,
+)
 from imqueue.charts.trial import DUE, POP
 from imqueue.charts.windows import View, rates
 from imqueue.compare import Comparison
@@ -88,6 +100,8 @@ def _hidden(comparison: Comparison) -> str:
     worst = sorted(hidden_s, key=lambda name: -hidden_s[name])
     if not worst:
         return ""
+    if hidden_s[worst[0]] == 0:
+        return "In no trial was p99 from sent shorter than from due: a load that waits would have hidden nothing of it."
     words = [f"{name} {rounded(hidden_s[name] * 1e3)} ms" for name in worst[:_HIDDEN_NAMED]]
     rest = f"; the others at most {rounded(hidden_s[worst[_HIDDEN_NAMED]] * 1e3)} ms" if worst[_HIDDEN_NAMED:] else ""
     told = f"{enumeration(words)}{rest}"
@@ -151,10 +165,10 @@ def _rows(comparison: Comparison, ax: Axes | None, draw: Callable[[Row, float, A
         y += _GROUP_IN / _ROW_IN * 0.75
         for row in rows:
             draw(row, y, ax)
-            places.append((y, row.name))
+            places.append((y, row.label))
             y += 1
         y += _GROUP_IN / _ROW_IN * 0.25
-    ax.set_yticks([at for at, _ in places], [name for _, name in places])
+    name_rows(ax, places)
     ax.set_ylim(y, -0.8)
     ax.tick_params(axis="y", length=0)
     plain_logarithmic(ax.xaxis)
