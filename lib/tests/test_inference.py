@@ -7,14 +7,17 @@ import random
 from collections.abc import Collection, Iterator, Sequence
 from itertools import combinations
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import again
 import numpy as np
 import pytest
+from made import make_trial
 from scipy.stats import binom, false_discovery_control, mannwhitneyu
 
 from imqueue import inference
 from imqueue.inference import FASTER, SAME, SLOWER, UNSURE, Pair, judge
+from imqueue.results import Result
 
 AGAIN = json.loads((Path(__file__).parent / "data" / "again.json").read_text())
 BLOCKS_N = 24
@@ -200,6 +203,23 @@ def test_the_kept_trials_are_enough_and_say_where_they_come_from(kept: dict[str,
     assert set(setting["machine"]) == {"cpu", "cores", "memory_bytes", "distribution"}
     for backend in ("redis_list", "postgres"):
         assert set(setting["backends"][backend]) == {"server", "server_private", "durability", "guarantees"}
+
+
+def test_what_makes_them_anew_keeps_what_was_read_and_no_name_of_a_kernel(tmp_path: Path) -> None:
+    machine = {**AGAIN["setting"]["machine"], "system": "Debian GNU/Linux 12, Linux 6.1-ours, x86_64", "governor": "?"}
+    made: dict[str, Any] = {"machine": machine, "server_private": True, "durability": "flushed"}
+    ours, other = (
+        Result(make_trial(tmp_path, sampled=False, code={"source": code}, **made)) for code in ("abc", "abd")
+    )
+    setting = again.setting({"redis_list": ours})
+    assert set(setting) == set(AGAIN["setting"])
+    assert set(setting["machine"]) == set(AGAIN["setting"]["machine"])
+    assert set(setting["backends"]["redis_list"]) == set(AGAIN["setting"]["backends"]["redis_list"])
+    assert setting["backends"]["redis_list"]["durability"] == "flushed"
+    assert "6.1-ours" not in json.dumps(setting)
+    assert set(again.figures(ours, 0, 0)) == set(AGAIN["trials"][0])
+    with pytest.raises(SystemExit, match="was made unlike"):
+        again.alike(ours, other)
 
 
 @pytest.mark.parametrize("cell", CELLS, ids="-".join)
