@@ -100,6 +100,10 @@ class Row:
         """The same beside a chart, where room is short."""
         return "\n".join(filter(None, [self.backend, *textwrap.wrap(self.under, LABEL_COLUMNS, max_lines=2)]))
 
+    def tried(self, shape: str) -> bool:
+        """Whether it has a trial of that shape, whatever came out."""
+        return any(each.shape == shape for each in self.results)
+
     @property
     def sum_hz(self) -> Spread | None:
         """Messages per second of the sums that passed."""

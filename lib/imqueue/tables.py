@@ -95,7 +95,9 @@ def conclusion(results: Sequence[Result], tiers: Mapping[Group, list[list[Row]]]
     lost = sum((result.info.get("audit") or {}).get("lost", 0) for result in results)
     sentences = [f"{passed} of {len(results)} trials passed; {lost:,} messages were lost."]
     if tiers is None:
-        sentences.append("Each ran once, so these are figures, not a ranking (make report PROFILE=full repeats).")
+        sentences.append(
+            "Not every one ran more than once, so these are figures, not a ranking (make report PROFILE=full repeats)."
+        )
     else:
         able = {group: places for group, places in tiers.items() if sum(map(len, places)) > 1}
         sentences += [_order(str(group), places) for group, places in able.items()]

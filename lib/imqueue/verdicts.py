@@ -137,7 +137,7 @@ def _asked(groups: Mapping[Group, Sequence[Row]], references: Mapping[Group, Row
         for row in rows
         if row is not references[group]
         for figure in FIGURES.values()
-        if _tried(row, figure) or _tried(references[group], figure)
+        if row.tried(figure.shape) or references[group].tried(figure.shape)
     ]
 
 
@@ -145,10 +145,6 @@ def _references(groups: Mapping[Group, Sequence[Row]], names: str) -> dict[Group
     known = sorted({row.backend for rows in groups.values() for row in rows})
     wanted = [choose("reference", name.strip(), known) for name in names.split(",") if name.strip()]
     return {group: _reference(rows, wanted) for group, rows in groups.items()}
-
-
-def _tried(row: Row, figure: Figure) -> bool:
-    return any(each.shape == figure.shape for each in row.results)
 
 
 def _reference(rows: Sequence[Row], wanted: Sequence[str]) -> Row:

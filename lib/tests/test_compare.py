@@ -227,6 +227,15 @@ def test_how_much_a_waiting_load_would_have_hidden_is_said_with_the_worst_first(
     assert "would have hidden nothing" in charts.flow_latencies(Comparison([stalled(tmp_path, "f", 0.0)])).caption
 
 
+def test_a_chart_has_no_line_for_what_was_not_tried(tmp_path: Path) -> None:
+    comparison = Comparison([trial(tmp_path, "a"), trial(tmp_path, "b", "flow"), trial(tmp_path, "b", "flow")])
+    for chart, name in ((charts.sum_rates, "a"), (charts.flow_latencies, "b")):
+        ax = Figure().add_subplot()
+        drawn = chart(comparison, ax=ax)
+        assert [label.get_text() for label in ax.get_yticklabels()] == [name]
+        assert "Not every one ran more than once: figures without a ranking" in drawn.caption
+
+
 def test_of_an_even_number_of_repeats_no_percentiles_are_averaged(tmp_path: Path) -> None:
     assert Spread.of([4.0, 1.0, None, 3.0, 2.0]) == Spread(2.0, 1.0, 4.0, 4)
     (row,) = (comparison := Comparison([stalled(tmp_path, "a", s) for s in (0.1, 0.2, 0.3, 0.35)])).rows

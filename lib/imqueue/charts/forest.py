@@ -7,7 +7,19 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.ticker import LogLocator
 
-from imqueue.charts.canvas import GREY, INK, PALE, Chart, axes, colour, finish, marker, name_rows, plain_logarithmic
+from imqueue.charts.canvas import (
+    GREY,
+    INK,
+    PALE,
+    Chart,
+    axes,
+    colour,
+    finish,
+    marker,
+    name_group,
+    name_rows,
+    plain_logarithmic,
+)
 from imqueue.grouping import FIGURES, Figure
 from imqueue.inference import FASTER, MARGIN, SAME, SLOWER, UNSURE
 from imqueue.tables import ratio
@@ -35,7 +47,7 @@ def ratios(verdicts: Verdicts, figure: str = "sum_hz", ax: Axes | None = None) -
     for group, rows in groups.items():
         heading: dict[str, Any] = {"fontsize": 9.5, "color": GREY, "style": "italic", "va": "center"}
         clear = {"facecolor": "white", "edgecolor": "none", "pad": 2}  # of the band and the line behind it
-        ax.text(0.0, y, str(group), transform=ax.get_yaxis_transform(), bbox=clear, **heading)
+        name_group(ax, y, str(group), bbox=clear, **heading)
         for each in rows:
             y += 1
             _row(ax, y, each, chosen)
