@@ -125,7 +125,7 @@ def throughputs(comparison: Comparison) -> Chart:
     """Popped messages per second over time, a panel for each backend's first flow, all on one scale."""
     flows: dict[tuple[str, str], Result] = {}
     for result in comparison.results:
-        if result.shape == "flow" and len(result.series):
+        if result.shape == "flow" and not result.watched and len(result.series):
             flows.setdefault((result.backend, result.info["durability"]), result)
     rows_n = max(1, math.ceil(len(flows) / _PANELS))
     figure = Figure(figsize=(WIDTH_IN, 0.6 + 1.75 * rows_n), dpi=100, layout="constrained")
