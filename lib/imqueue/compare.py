@@ -55,19 +55,26 @@ class Comparison:
     def rows(self) -> list[Row]:
         return [row for rows in self.groups.values() for row in rows]
 
-    def row(self, backend: str, durability: str = "") -> Row:
-        """The row of a backend; `durability` where it ran in several classes. Raises `BadInput` unless there is one."""
+    def row(self, backend: str, durability: str = "", under: str = "") -> Row:
+        """The row of a backend. Raises `BadInput` unless there is one.
+
+        `durability`: where it ran in several classes. `under`: where its servers differed, part of what the row says.
+        """
         choose("backend", backend, sorted({row.backend for row in self.rows}))
-        found = [row for row in self.rows if row.backend == backend and durability in ("", row.group.durability)]
+        same = [row for row in self.rows if row.backend == backend]
+        found = [row for row in same if durability in ("", row.group.durability) and under in row.under]
         if len(found) == 1:
             return found[0]
-        groups = "; ".join(str(row.group) for row in self.rows if row.backend == backend)
-        raise BadInput(f"{backend!r} in class {durability!r} is {len(found)} rows; allowed: a class of one of {groups}")
+        allowed = "; ".join(", ".join(filter(None, [str(row.group), row.under])) for row in same)
+        raise BadInput(
+            f"{backend!r} in class {durability!r} under {under!r} is {len(found)} rows; allowed: what tells one of "
+            f"these from the others: {allowed}"
+        )
 
     @property
     def repeated(self) -> bool:
         """Whether each backend has repeats; single trials give figures, not a ranking."""
-        tried = [(row.group, row.backend, each.shape) for row in self.rows for each in row.results]
+        tried = [(row.group, row.name, each.shape) for row in self.rows for each in row.results]
         return bool(tried) and min(tried.count(each) for each in tried) > 1
 
     def verdicts(self, reference: str = "") -> Verdicts:
@@ -89,42 +96,40 @@ class Comparison:
                 found.append((step["backend"], step["notebook"], "no trial", step["error"]))
         return found
 
-    def page(self, backend: str, durability: str, shape: str) -> str | None:
+    def page(self, row: Row, shape: str) -> str | None:
         """The relative address of a trial's page; of the first repeat where there are several."""
-        for step in self.about.get("steps", []):
-            if (step["backend"], step["durability"], step["shape"]) == (backend, durability, shape):
-                return str(step["page"])
-        return None
+        trials = {result.id for result in row.results if result.shape == shape}
+        return next((str(step["page"]) for step in self.about.get("steps", []) if step.get("trial") in trials), None)
 
     @property
     def headline(self) -> Html:
         """The figures, under a heading for each group: what promises different things is never ranked together."""
-        return tables.headline(self)
+        return tables.headline(self.groups, self.page)
 
     @property
     def cost(self) -> Html:
         """CPU seconds per million messages of the sums, by role, the observer's own included."""
-        return tables.cost(self)
+        return tables.cost(self.groups)
 
     @property
     def promises(self) -> Html:
         """What each backend promised in these trials, as read from its live server."""
-        return tables.promises(self)
+        return tables.promises(self.rows)
 
     @property
     def troubles(self) -> Html:
         """The trials that failed or are stamped, with reasons; a sentence where there is none."""
-        return tables.troubles(self)
+        return tables.troubles(self.troubled)
 
     @property
     def summary(self) -> Html:
         """What was compared, on which machine, what was left out, what failed."""
-        return tables.summary(self)
+        return tables.summary(self.about, self.results)
 
     @property
     def conclusion(self) -> Html:
         """What these trials show, from computed values; an order only where intervals separate."""
-        return tables.conclusion(self)
+        return tables.conclusion(self.results, self.tiers if self.repeated else None)
 
 
 def read(trials: str | Path = "") -> Comparison:

@@ -25,6 +25,9 @@ class Result(Protocol):
     def passed(self) -> bool: ...
 
     @property
+    def watched(self) -> bool: ...
+
+    @property
     def rate_hz(self) -> float | None: ...
 
     @property

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from statistics import median
-from typing import Any, NamedTuple
+from statistics import median_low
+from typing import NamedTuple
 
+from imqueue.loads import apart, load, unlike
 from imqueue.results import Result
 from imqueue.words import SETTLES, UNRESOLVED, pairs, rounded
 
+LABEL_COLUMNS = 34
 FOUND = ("lost", "duplicated", "unexpected", "corrupted", "recovered", "reordered", "undelivered")
-_NO_LOAD = {"backend", "durability", "seed"}
-_OF_SHAPE = {"sum": {"messages", "backlog_max", "time_max_s"}, "flow": {"rate_hz", "duration_s", "arrivals"}}
-_STEERED = {"rate", "producers", "workers", "stop", "fault"}
 
 
 class Group(NamedTuple):
@@ -58,7 +58,11 @@ FIGURES = {
 
 
 class Spread(NamedTuple):
-    """One figure over the repeats of a trial."""
+    """One figure over the repeats of a trial.
+
+    `median`: the lower of the middle two where there are two, so that it is a figure that some trial had: percentiles
+    are not averaged.
+    """
 
     median: float
     least: float
@@ -68,7 +72,7 @@ class Spread(NamedTuple):
     @classmethod
     def of(cls, values: Iterable[float | None]) -> Spread | None:
         known = [value for value in values if value is not None]
-        return cls(median(known), min(known), max(known), len(known)) if known else None
+        return cls(median_low(known), min(known), max(known), len(known)) if known else None
 
     def text(self, scale: float = 1.0) -> str:
         words = rounded(self.median * scale)
@@ -79,11 +83,26 @@ class Spread(NamedTuple):
 
 @dataclass(frozen=True)
 class Row:
-    """All trials of one backend in one group."""
+    """All trials of one backend in one group. `under`: what its server had unlike that of its other rows; else ""."""
 
     backend: str
     group: Group
     results: tuple[Result, ...]
+    under: str = ""
+
+    @property
+    def name(self) -> str:
+        """Tells it from every other row of its group."""
+        return f"{self.backend} ({self.under})" if self.under else self.backend
+
+    @property
+    def label(self) -> str:
+        """The same beside a chart, where room is short."""
+        return "\n".join(filter(None, [self.backend, *textwrap.wrap(self.under, LABEL_COLUMNS, max_lines=2)]))
+
+    def tried(self, shape: str) -> bool:
+        """Whether it has a trial of that shape, whatever came out."""
+        return any(each.shape == shape for each in self.results)
 
     @property
     def sum_hz(self) -> Spread | None:
@@ -102,9 +121,15 @@ class Row:
         flows = [each for each in self.results if each.shape == "flow" and each.kept_up]
         return Spread.of(each.info["latency"][kind][percentile] for each in flows)
 
-    def latency_text(self, percentile: str) -> str:
+    def hidden_s(self, percentile: str) -> float | None:
+        """What a load that waits for its backend hides: in one of those flows, the most that from sent fell short."""
+        told = [each.info["latency"] for each in self.results if each.shape == "flow" and each.kept_up]
+        known = [(kinds["due"][percentile], kinds["sent"][percentile]) for kinds in told]
+        return max((due - sent for due, sent in known if due is not None and sent is not None), default=None)
+
+    def latency_text(self, percentile: str, kind: str = "due") -> str:
         """The same in milliseconds; "unresolved" where flows kept up but their messages do not tell it."""
-        if spread := self.latency_s(percentile):
+        if spread := self.latency_s(percentile, kind):
             return spread.text(1e3)
         return UNRESOLVED if any(each.shape == "flow" and each.kept_up for each in self.results) else "no figure"
 
@@ -168,31 +193,15 @@ def grouped(results: Sequence[Result]) -> dict[Group, list[Row]]:
     differing = unlike(results)
     found: dict[tuple[Group, str], list[Result]] = {}
     for result in results:
-        declares, load = result.info["declares"], _load(result)
-        words = {name: load[name] for name in differing if name in load}
+        declares, its_load = result.info["declares"], load(result)
+        words = {name: its_load[name] for name in differing if name in its_load}
         promised = (declares["delivery"], result.info["durability"], declares["settles"])
         group = Group(*promised, pairs(words) if words else "", bool(declares.get("control")))
         found.setdefault((group, result.backend), []).append(result)
     groups: dict[Group, list[Row]] = {}
     for (group, backend), same in sorted(found.items(), key=lambda each: (each[0][0].control, each[0])):
-        groups.setdefault(group, []).append(Row(backend, group, tuple(same)))
+        rows: dict[str, list[Result]] = {}
+        for result, under in zip(same, apart(same), strict=True):
+            rows.setdefault(under, []).append(result)
+        groups.setdefault(group, []).extend(Row(backend, group, tuple(rows[under]), under) for under in sorted(rows))
     return groups
-
-
-def unlike(results: Iterable[Result]) -> list[str]:
-    """What of the load differs between trials of the same shape: names of the workload's parameters, or `machine`."""
-    values: dict[str, set[object]] = {}
-    for result in results:
-        for name, value in _load(result).items():
-            values.setdefault(name, set()).add(value)
-    return [name for name, different in values.items() if len(different) > 1]
-
-
-def _load(result: Result) -> dict[str, Any]:
-    """All that must be alike in two trials of one shape, beyond what their backends promise."""
-    others = set().union(*(names for shape, names in _OF_SHAPE.items() if shape != result.shape))
-    load = {name: value for name, value in result.workload.as_dict().items() if name not in _NO_LOAD | others}
-    machine = result.info.get("machine") or {}
-    load["machine"] = f"{machine.get('cpu')} with {machine.get('cores')} cores"
-    steered = sorted({str(each["kind"]) for each in result.events} & _STEERED)
-    return load | {"steered": " and ".join(steered) or "no"}

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from imqueue import tables
-from imqueue.grouping import FIGURES, Figure, Group, Row, unlike
+from imqueue.grouping import FIGURES, Figure, Group, Row
 from imqueue.inference import (
     LEVEL,
     MARGIN,
@@ -19,12 +20,12 @@ from imqueue.inference import (
     own_interval,
     repeats_needed,
 )
+from imqueue.loads import unlike
 from imqueue.words import Html, enumeration
 from imqueue.workload import BadInput, choose
 
 
-@dataclass(frozen=True)
-class Compared:
+class Compared(NamedTuple):
     """A backend beside the reference of its group, with a verdict for each figure."""
 
     row: Row
@@ -66,25 +67,35 @@ class Verdicts:
                 f"{self.comparisons_n} comparisons need at least {self.needed_n} repeats."
             )
         return (
-            f"Ratio of the medians, in brackets its 95 % interval (percentile bootstrap, {RESAMPLES:,} resamples, seed "
-            f"{SEED}). Faster or slower: the exact rank test stays at or below {LEVEL:g} after Holm's correction over "
-            f"all {self.comparisons_n} comparisons shown, and the interval leaves out 1. Indistinguishable: the whole "
-            f"interval lies within {MARGIN:.0%} of 1. Else: cannot tell. So many comparisons need at least "
-            f"{self.needed_n} repeats. Invalid trials are left out, as the harness failed "
-            "there; a backend with a failed trial, or an overloaded flow, gets no verdict, since the rest would "
-            "flatter it. Other stamps are shown and count."
+            "Ratio of the medians (median over trials of each trial's own figure; of two middle ones the lower, so "
+            f"that nothing is averaged), in brackets its 95 % interval (percentile bootstrap, {RESAMPLES:,} resamples, "
+            f"seed {SEED}). Tested first: indistinguishable, if the whole interval lies within {MARGIN:.0%} of 1. "
+            f"Then faster or slower: the exact rank test stays at or below {LEVEL:g} after Holm's correction over all "
+            f"{self.comparisons_n} comparisons shown (“p (Holm)” is the corrected one), and the interval leaves out 1. "
+            f"Else: cannot tell. So many comparisons need at least {self.needed_n} repeats of each side. That is the "
+            "floor of the test, under which it can call nothing different; to find a given difference may take many "
+            "more. Invalid trials are left out, as the harness failed there; a backend with a failed trial, or an "
+            "overloaded flow, gets no verdict, since the rest would flatter it. Other stamps are shown and count."
         )
 
     @property
     def references(self) -> str:
         """Which backend stands for 1 in which group, and by which rule."""
         return (
-            "The reference of a group is the one that was asked for, else the first by name that has all figures: a "
-            "rule that does not look at the results. The best would be a winner by luck in part, and flatter itself."
+            "The reference of a group is the one that was asked for, else the first by name of those that miss the "
+            "fewest figures. That rule looks at whether a backend has figures, and never at how good they are: the "
+            "best would be a winner by luck in part, and flatter itself."
         )
 
+    @property
+    def conclusion(self) -> Html:
+        """How often which verdict was given, group by group."""
+        if not self.repeated:
+            return tables.paragraph("Each ran once, so there are no verdicts to count.")
+        return tables.counted(self.groups)
+
     def _repr_html_(self) -> Html:
-        return tables.verdicts(self)
+        return tables.verdicts(self.groups, [self.method, self.references])
 
 
 def verdicts(groups: Mapping[Group, Sequence[Row]], reference: str = "") -> Verdicts:
@@ -92,18 +103,18 @@ def verdicts(groups: Mapping[Group, Sequence[Row]], reference: str = "") -> Verd
 
     `reference`: names with commas between them; a group takes the first of them that it has.
 
-    Empty, or where a group has none of them: its first by name that has all figures. Raises `BadInput` for a name
-    that no group has.
+    Empty, or where a group has none of them: its first by name of those that miss the fewest figures. Raises
+    `BadInput` for a name that no group has.
     """
     groups = _of_queues(groups)
     references = _references(groups, reference)
     asked = _asked(groups, references)
     pairs = [_pair(*each) for each in asked]
-    found: dict[tuple[Group, str], dict[str, Verdict]] = {}
+    found: dict[tuple[Group, str], dict[str, Verdict]] = {}  # by group and name of the row
     for (row, _, figure), verdict in zip(asked, judge(pairs), strict=True):
-        found.setdefault((row.group, row.backend), {})[figure.name] = verdict
+        found.setdefault((row.group, row.name), {})[figure.name] = verdict
     compared = {
-        group: [Compared(row, references[group], found.get((group, row.backend), {})) for row in rows]
+        group: [Compared(row, references[group], found.get((group, row.name), {})) for row in rows]
         for group, rows in groups.items()
     }
     return Verdicts(compared, sum(pair.judged for pair in pairs))
@@ -126,7 +137,7 @@ def _asked(groups: Mapping[Group, Sequence[Row]], references: Mapping[Group, Row
         for row in rows
         if row is not references[group]
         for figure in FIGURES.values()
-        if _tried(row, figure) or _tried(references[group], figure)
+        if row.tried(figure.shape) or references[group].tried(figure.shape)
     ]
 
 
@@ -136,16 +147,9 @@ def _references(groups: Mapping[Group, Sequence[Row]], names: str) -> dict[Group
     return {group: _reference(rows, wanted) for group, rows in groups.items()}
 
 
-def _tried(row: Row, figure: Figure) -> bool:
-    return any(each.shape == figure.shape for each in row.results)
-
-
 def _reference(rows: Sequence[Row], wanted: Sequence[str]) -> Row:
-    for name in wanted:
-        for row in rows:
-            if row.backend == name:
-                return row
-    return min(rows, key=lambda row: (sum(not row.values(figure) for figure in FIGURES.values()), row.backend))
+    asked = next((same for name in wanted if (same := [row for row in rows if row.backend == name])), rows)
+    return min(asked, key=lambda row: (sum(not row.values(figure) for figure in FIGURES.values()), row.name))
 
 
 def _pair(row: Row, reference: Row, figure: Figure) -> Pair:
@@ -166,7 +170,7 @@ class Ratio:
 
     def __str__(self) -> str:
         found = self.verdict
-        words = f"{self.row.backend} / {self.reference.backend}, {self.figure.words}: {tables.ratio(found)}"
+        words = f"{self.row.name} / {self.reference.name}, {self.figure.words}: {tables.ratio(found)}"
         return f"{words} [{self.label}]" if self.label else words
 
     def _repr_html_(self) -> Html:
@@ -177,13 +181,14 @@ def ratio(row: Row, reference: Row, figure: str = "sum_hz", *, across_groups: bo
     """One comparison of two rows, a family of its own.
 
     Rows that promise different things need `across_groups=True`, and the answer is labelled with both promises. Rows
-    whose loads differ are never compared. Raises `BadInput` for these and for an unknown figure.
+    whose loads differ are never compared; servers may differ, also two of one backend, and then the rows' names tell.
+    Raises `BadInput` for unlike loads and for an unknown figure.
     """
     chosen = FIGURES[choose("figure", figure, FIGURES)]
     shapes = [each for each in (*row.results, *reference.results) if each.shape == chosen.shape]
     if differing := unlike(shapes):
         raise BadInput(
-            f"{row.backend} and {reference.backend} ran under unlike loads (they differ in {enumeration(differing)}); "
+            f"{row.name} and {reference.name} ran under unlike loads (they differ in {enumeration(differing)}); "
             "allowed: rows of the same load"
         )
     ours, theirs = (str(each.group._replace(load="")) for each in (row, reference))
@@ -202,18 +207,18 @@ def tiers(rows: Sequence[Row], figure: Figure, comparisons_n: int) -> list[list[
     order is by name, as nothing else is known.
     """
     able = [row for row in rows if not row.spoilt(figure) and _enough(row, figure, comparisons_n)]
-    spans = {row.backend: own_interval(row.values(figure)) for row in able}
+    spans = {row.name: own_interval(row.values(figure)) for row in able}
     if not figure.more_is_faster:
         spans = {name: (-high, -low) for name, (low, high) in spans.items()}
     found: list[list[Row]] = []
     least = float("inf")
-    for row in sorted(able, key=lambda row: -spans[row.backend][1]):
-        low, high = spans[row.backend]
+    for row in sorted(able, key=lambda row: -spans[row.name][1]):
+        low, high = spans[row.name]
         if high < least:
             found.append([])
         found[-1].append(row)
         least = min(least, low)
-    return [sorted(tier, key=lambda row: row.backend) for tier in found]
+    return [sorted(tier, key=lambda row: row.name) for tier in found]
 
 
 def _enough(row: Row, figure: Figure, comparisons_n: int) -> bool:

@@ -20,12 +20,13 @@ SHAPES: dict[str, dict[str, Any]] = {
 }
 
 
-def figures(result: Result, block: int) -> dict[str, Any]:
+def figures(result: Result, block: int, order: int) -> dict[str, Any]:
     due = (result.info.get("latency") or {}).get("due", {})
     return {
         "backend": result.backend,
         "shape": result.shape,
         "block": block,
+        "order": order,
         "passed": result.passed,
         "stamps": [each["stamp"] for each in result.stamps],
         "rate_hz": result.rate_hz,
@@ -34,20 +35,57 @@ def figures(result: Result, block: int) -> dict[str, Any]:
     }
 
 
+def alike(first: Result, result: Result) -> None:
+    """Raises `SystemExit` where a repeat was not made like the first: figures of both would be no A/A."""
+    for told in (code, conditions):
+        if told(first) != told(result):
+            raise SystemExit(f"{result.id} was made unlike {first.id}: {told(result)}, not {told(first)}")
+
+
+def code(result: Result) -> dict[str, Any]:
+    return dict(result.info["code"])
+
+
+def conditions(result: Result) -> dict[str, Any]:
+    """What its server was, and what that promised."""
+    info = result.info
+    return {
+        "server": info["versions"]["server"],
+        "server_private": info["server_private"],
+        "durability": info["durability"],
+        "guarantees": info["guarantees"],
+    }
+
+
+def setting(results: dict[str, Result]) -> dict[str, Any]:
+    """Of a result of each backend: what all their trials were made with and on. The kernel's name stays here."""
+    first = next(iter(results.values()))
+    machine = first.info["machine"]
+    kept = {name: machine[name] for name in ("cpu", "cores", "memory_bytes")}
+    return {
+        "workloads": SHAPES,
+        "seed": SEED,
+        "code": code(first),
+        "machine": {**kept, "distribution": machine["system"].split(",")[0]},
+        "backends": {backend: conditions(result) for backend, result in results.items()},
+    }
+
+
 def main(repeats: int, backends: list[str]) -> None:
     """Blocks as a report runs them: each has every cell once, in an order of its own."""
     cells = [(backend, shape) for backend in backends for shape in SHAPES]
     chance = random.Random(SEED)
-    trials = []
+    trials: list[dict[str, Any]] = []
+    results: dict[str, Result] = {}
     for block in range(repeats):
         chance.shuffle(cells)
-        for backend, shape in cells:
+        for order, (backend, shape) in enumerate(cells):
             result = imq.run(backend, progress=False, **SHAPES[shape])
-            trials.append(figures(result, block))
+            trials.append(figures(result, block, order))
+            alike(results.setdefault(backend, result), result)
             print(f"{block + 1}/{repeats} {result.verdict()}", file=sys.stderr)
-    setting = {"workloads": SHAPES, "seed": SEED, "machine": result.info["machine"], "durability": "delayed"}
     lines = ",\n".join(json.dumps(trial) for trial in trials)
-    print(f'{{"setting": {json.dumps(setting)},\n"trials": [\n{lines}\n]}}')
+    print(f'{{"setting": {json.dumps(setting(results))},\n"trials": [\n{lines}\n]}}')
 
 
 if __name__ == "__main__":

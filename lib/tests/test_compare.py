@@ -64,7 +64,7 @@ def test_where_intervals_separate_the_faster_comes_first(tmp_path: Path) -> None
     fast = repeated(tmp_path, "b_fast", 50.0, 52.0, 51.0, 53.0)
     comparison = Comparison([*slow, *fast])
     assert [row.backend for row in comparison.rows] == ["b_fast", "a_slow"]
-    assert "1. b_fast 51.5/s; 2. a_slow 11.5/s" in comparison.conclusion
+    assert "1. b_fast 51/s; 2. a_slow 11/s" in comparison.conclusion
 
 
 def test_overlapping_intervals_share_a_place_in_order_of_names(tmp_path: Path) -> None:
@@ -200,14 +200,63 @@ def test_what_is_no_report_is_refused_by_name(tmp_path: Path) -> None:
         compare.read(tmp_path / "nowhere")
 
 
-def test_p99_from_sent_stands_beside_p99_from_due(tmp_path: Path) -> None:
+def stalled(folder: Path, backend: str, hidden_s: float) -> Result:
+    """A flow whose p99 from sent is `hidden_s` shorter than from due."""
     figures = {"n": 4_000, "p50_s": 0.002, "p90_s": 0.3, "p99_s": 0.4, "p999_s": None}
-    latency = {"due": figures, "sent": {**figures, "p99_s": 0.007}}
-    comparison = Comparison([Result(make_trial(tmp_path, latency=latency))])
+    latency = {"due": figures, "sent": {**figures, "p50_s": 0.001, "p99_s": 0.4 - hidden_s}}
+    return Result(make_trial(folder, backend, latency=latency))
+
+
+def test_percentiles_from_sent_stand_beside_those_from_due(tmp_path: Path) -> None:
+    comparison = Comparison([stalled(tmp_path, "redis_list", 0.393)])
     ax = Figure().add_subplot()
-    charts.flow_latencies(comparison, ax=ax)
+    chart = charts.flow_latencies(comparison, ax=ax)
     drawn = [np.ravel(line.get_xdata()).tolist() for line in ax.lines]
-    assert [ms for points in drawn if len(points) == 1 for ms in points] == pytest.approx([2.0, 400.0, 7.0])
+    assert [ms for points in drawn if len(points) == 1 for ms in points] == pytest.approx([2.0, 400.0, 1.0, 7.0])
+    assert "from due p50 2, p99 400, from sent p50 1, p99 7, at most 393 of p99 between them" in chart.alt
+    assert "p99 from sent, ms" in comparison.headline
+    assert '<td class="number">400</td><td class="number">7</td>' in comparison.headline
+
+
+def test_how_much_a_waiting_load_would_have_hidden_is_said_with_the_worst_first(tmp_path: Path) -> None:
+    hidden_s = {"a": 0.001, "b": 0.3, "c": 0.002, "d": 0.1, "e": 0.2, "f": 0.0}
+    trials = [stalled(tmp_path, name, s) for name, s in hidden_s.items()]
+    caption = charts.flow_latencies(Comparison([*trials, stalled(tmp_path, "b", 0.35)])).caption
+    assert "b 350 ms, e 200 ms, d 100 ms and c 2 ms; the others at most 1 ms" in caption
+    assert "7 of 7 flows passed and kept up" in caption
+    assert "would have hidden nothing" in charts.flow_latencies(Comparison([stalled(tmp_path, "f", 0.0)])).caption
+
+
+def test_a_chart_has_no_line_for_what_was_not_tried(tmp_path: Path) -> None:
+    comparison = Comparison([trial(tmp_path, "a"), trial(tmp_path, "b", "flow"), trial(tmp_path, "b", "flow")])
+    for chart, name in ((charts.sum_rates, "a"), (charts.flow_latencies, "b")):
+        ax = Figure().add_subplot()
+        drawn = chart(comparison, ax=ax)
+        assert [label.get_text() for label in ax.get_yticklabels()] == [name]
+        assert "Not every one ran more than once: figures without a ranking" in drawn.caption
+
+
+def test_of_an_even_number_of_repeats_no_percentiles_are_averaged(tmp_path: Path) -> None:
+    assert Spread.of([4.0, 1.0, None, 3.0, 2.0]) == Spread(2.0, 1.0, 4.0, 4)
+    (row,) = (comparison := Comparison([stalled(tmp_path, "a", s) for s in (0.1, 0.2, 0.3, 0.35)])).rows
+    assert (spread := row.latency_s("p99_s", "sent")) is not None
+    assert spread.median == pytest.approx(0.1)
+    assert "median over trials of each trial's own figure" in comparison.headline.replace("&#x27;", "'")
+
+
+def test_a_watched_trial_is_no_ceiling(tmp_path: Path) -> None:
+    null = {"control": True}
+    plain = {"batch": 100}
+    watched = {**trial(tmp_path, "null").info["workload"], **plain, "why": True}
+    ours = [trial(tmp_path, "redis_list", rate_hz=50.0), trial(tmp_path, "null", rate_hz=100.0, declares=null)]
+    slow = trial(tmp_path, "null", rate_hz=1.0, declares=null, workload=watched)
+    assert '<td class="number">50%</td>' in Comparison([*ours, slow, slow]).headline
+
+
+def test_the_legend_says_what_the_words_of_the_table_mean(tmp_path: Path) -> None:
+    headline = Comparison([trial(tmp_path, "redis_list")]).headline
+    for word in ("all there", "settles each", "removes on get", "invalid", "overload", "client-bound", "machine-bound"):
+        assert f"“{word}”" in headline
 
 
 @pytest.mark.parametrize("chart", SIDE_BY_SIDE)

@@ -121,6 +121,6 @@ def test_the_harness_alone_has_a_group_of_its_own_that_is_never_ranked(tmp_path:
         ["redis_stream", "redis_list"],
         ["null", "simple"],
     ]
-    assert "1. redis_stream 204/s; 2. redis_list 104/s" in comparison.conclusion
+    assert "1. redis_stream 203/s; 2. redis_list 103/s" in comparison.conclusion
     assert "null" not in comparison.conclusion
     assert {each.row.backend for each in comparison.verdicts().rows} == {"redis_list", "redis_stream"}

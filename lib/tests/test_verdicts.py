@@ -30,7 +30,7 @@ def flows(folder: Path, backend: str, p50_s: float, stamped: tuple[str, ...] = (
     for index, factor in enumerate(EIGHT):
         due = {"p50_s": p50_s * factor, "p99_s": 3 * p50_s * factor}
         stamps = [{"stamp": stamped[index], "reason": "why"}] if index < len(stamped) else []
-        folder_ = make_trial(folder, backend, sampled=False, latency={"due": due}, stamps=stamps)
+        folder_ = make_trial(folder, backend, sampled=False, latency={"due": due, "sent": due}, stamps=stamps)
         results.append(Result(folder_))
     return results
 
@@ -71,14 +71,14 @@ def test_no_backend_without_figures_becomes_the_reference_by_its_name(tmp_path: 
 def test_too_few_repeats_tell_nothing_but_how_many_are_needed(tmp_path: Path) -> None:
     comparison = Comparison([*sums(tmp_path, "a", 100.0, n=3), *sums(tmp_path, "b", 900.0, n=3)])
     (found,) = (each.verdicts["sum_hz"] for each in comparison.verdicts().rows if not each.is_reference)
-    assert (found.word, found.why) == ("cannot tell", "3 repeats, 4 needed")
-    assert "3 repeats, 4 needed" in comparison.verdicts()._repr_html_()
+    assert (found.word, found.why) == ("cannot tell", "3 repeats, at least 4 of each side needed")
+    assert "3 repeats, at least 4 of each side needed" in comparison.verdicts()._repr_html_()
 
 
 def test_one_trial_each_has_ratios_and_no_word_for_them(tmp_path: Path) -> None:
     verdicts = Comparison([*sums(tmp_path, "a", 100.0, n=1), *sums(tmp_path, "b", 200.0, n=1)]).verdicts()
     assert "without a verdict" in verdicts.method
-    assert "cannot tell: 1 repeat, 4 needed" in verdicts._repr_html_()
+    assert "cannot tell: 1 repeat, at least 4 of each side needed" in verdicts._repr_html_()
     assert "One trial each" in charts.ratios(verdicts).caption
 
 
@@ -115,6 +115,28 @@ def test_a_machine_bound_trial_counts_and_its_stamp_is_shown(tmp_path: Path) -> 
     assert "machine-bound" in comparison.headline
 
 
+def test_the_conclusion_counts_each_word_group_by_group(tmp_path: Path) -> None:
+    results = [*sums(tmp_path, "a", 100.0), *sums(tmp_path, "b", 150.0), *sums(tmp_path, "c", 60.0)]
+    results += [*sums(tmp_path, "d", 100.0), *sums(tmp_path, "e", 170.0), *sums(tmp_path, "f", 500.0, n=1)]
+    results += [*flows(tmp_path, "a", 0.002), *flows(tmp_path, "b", 0.001)]
+    told = Comparison(results).verdicts().conclusion
+    assert "At most once, delayed, removes on get, 15 comparisons: faster than a in 4 (e 1, b 3)" in told
+    assert "slower than a in 1 (c 1), indistinguishable in 1, cannot tell in 9." in told
+
+
+def test_what_the_words_rest_on_is_said(tmp_path: Path) -> None:
+    found = Comparison(
+        [*sums(tmp_path, "a", 100.0), *sums(tmp_path, "b", 150.0), *flows(tmp_path, "a", 0.1)]
+    ).verdicts()
+    html = found._repr_html_().replace("\u00a0", " ")
+    assert "p (Holm) = " in html
+    assert "p99 from due ÷ reference (under 1 is faster)" in html
+    assert "rate of the sum ÷ reference<" in html
+    assert "Tested first: indistinguishable" in found.method
+    assert "at least 4 repeats of each side" in found.method
+    assert "those that miss the fewest figures" in found.references
+
+
 # Across groups.
 
 
@@ -135,7 +157,7 @@ def test_a_ratio_across_durability_is_across_groups(tmp_path: Path) -> None:
     delayed, memory = comparison.row("a", "delayed"), comparison.row("a", "memory")
     with pytest.raises(BadInput, match="across_groups=True"):
         compare.ratio(memory, delayed)
-    with pytest.raises(BadInput, match="'a' in class '' is 2 rows"):
+    with pytest.raises(BadInput, match="'a' in class '' under '' is 2 rows"):
         comparison.row("a")
 
 

@@ -7,6 +7,7 @@ import io
 import math
 import textwrap
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 from typing import TYPE_CHECKING, Any
@@ -38,6 +39,8 @@ WIDTH_IN = 8.0
 SCREEN_DPI = 100  # a picture of 8 inches is 800 CSS pixels wide
 _FILE_DPI = 200  # and twice as sharp
 _TITLE_COLUMNS = 76
+_HEADING_COLUMNS = 92
+_SMALL = 7.5
 
 
 def colour(backend: str) -> str:
@@ -78,6 +81,20 @@ class Chart:
             f'style="width:100%;max-width:{WIDTH_IN * SCREEN_DPI:.0f}px;height:auto" '
             f'src="data:image/png;base64,{data}"><figcaption>{escape(self.caption)}</figcaption></figure>'
         )
+
+
+def name_rows(ax: Axes, places: Sequence[tuple[float, str]]) -> None:
+    """Names beside the y axis, at their places; one of several lines is set small, to stay within its row."""
+    ax.set_yticks([at for at, _ in places], [name for _, name in places])
+    for label in ax.get_yticklabels():
+        if "\n" in label.get_text():
+            label.set(fontsize=_SMALL, linespacing=0.95)
+
+
+def name_group(ax: Axes, y: float, name: str, **looks: Any) -> None:
+    """A heading over rows, in two lines where it is long. It takes no room from the picture."""
+    told = "\n".join(textwrap.wrap(name, _HEADING_COLUMNS, max_lines=2, placeholder=" …"))
+    ax.text(0.0, y, told, transform=ax.get_yaxis_transform(), linespacing=1.0, **looks).set_in_layout(False)
 
 
 def axes(ax: Axes | None, height_in: float = 3.4) -> Axes:

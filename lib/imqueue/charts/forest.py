@@ -7,7 +7,19 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.ticker import LogLocator
 
-from imqueue.charts.canvas import GREY, INK, PALE, Chart, axes, colour, finish, marker, plain_logarithmic
+from imqueue.charts.canvas import (
+    GREY,
+    INK,
+    PALE,
+    Chart,
+    axes,
+    colour,
+    finish,
+    marker,
+    name_group,
+    name_rows,
+    plain_logarithmic,
+)
 from imqueue.grouping import FIGURES, Figure
 from imqueue.inference import FASTER, MARGIN, SAME, SLOWER, UNSURE
 from imqueue.tables import ratio
@@ -35,18 +47,18 @@ def ratios(verdicts: Verdicts, figure: str = "sum_hz", ax: Axes | None = None) -
     for group, rows in groups.items():
         heading: dict[str, Any] = {"fontsize": 9.5, "color": GREY, "style": "italic", "va": "center"}
         clear = {"facecolor": "white", "edgecolor": "none", "pad": 2}  # of the band and the line behind it
-        ax.text(0.0, y, str(group), transform=ax.get_yaxis_transform(), bbox=clear, **heading)
+        name_group(ax, y, str(group), bbox=clear, **heading)
         for each in rows:
             y += 1
             _row(ax, y, each, chosen)
-            places.append((y, each.row.backend))
+            places.append((y, each.row.label))
         y += _GROUP_IN / _ROW_IN
     _scale(ax, y, places, chosen)
     told = [each.verdicts[figure] for rows in groups.values() for each in rows if not each.is_reference]
     counts = ", ".join(f"{n} {word}" for word in _WORDS if (n := sum(found.word == word for found in told)))
-    title = f"Against the reference of each group, {chosen.words}: {counts or 'nothing to compare'}"
+    title = f"Against each group's reference, {chosen.words}: {counts or 'nothing to compare'}"
     alt = "; ".join(
-        f"{each.row.backend} ({group}): {_told(each, chosen)}" for group, rows in groups.items() for each in rows
+        f"{each.row.name} ({group}): {_told(each, chosen)}" for group, rows in groups.items() for each in rows
     )
     return finish(ax, title, f"{alt}.", _caption(verdicts))
 
@@ -81,7 +93,7 @@ def _scale(ax: Axes, y: float, places: list[tuple[float, str]], figure: Figure) 
     ax.set_xscale("log")
     ax.grid(axis="y", visible=False)
     ax.grid(axis="x", color=PALE, linewidth=0.7)
-    ax.set_yticks([at for at, _ in places], [name for _, name in places])
+    name_rows(ax, places)
     ax.set_ylim(max(y, 1.0) - 0.3, -0.9)
     ax.tick_params(axis="y", length=0)
     left, right = ax.get_xlim()
@@ -97,8 +109,9 @@ def _scale(ax: Axes, y: float, places: list[tuple[float, str]], figure: Figure) 
 
 def _caption(verdicts: Verdicts) -> str:
     if not verdicts.repeated:
-        return f"One trial each: ratios without intervals or verdicts; at least {verdicts.needed_n} repeats are needed."
+        needed = f"at least {verdicts.needed_n} of each side are needed"
+        return f"One trial each: ratios without intervals or verdicts; {needed}."
     return (
-        f"Dot: ratio of the medians; line: its 95 % interval; band: within {MARGIN:.0%}. Each group has a reference "
-        "of its own, so ratios compare within a group only."
+        f"Dot: ratio of the medians over trials; line: its 95 % interval; band: within {MARGIN:.0%}. Each group has "
+        "a reference of its own, so ratios compare within a group only."
     )
