@@ -61,6 +61,8 @@ class Verdicts:
     @property
     def method(self) -> str:
         """How the words came about, in sentences."""
+        if not self.comparisons_n:
+            return "No two backends of one group have a figure in common that counts, so nothing is judged."
         if not self.repeated:
             return (
                 "Each ran once, so these are ratios without a verdict (make report PROFILE=full repeats): "

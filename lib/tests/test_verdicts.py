@@ -11,6 +11,7 @@ from made import make_trial
 from imqueue import charts, compare
 from imqueue.compare import Comparison
 from imqueue.results import Result
+from imqueue.verdicts import Verdicts
 from imqueue.workload import BadInput
 
 KEPT = {"delivery": "at least once", "settles": "each"}
@@ -38,6 +39,12 @@ def flows(folder: Path, backend: str, p50_s: float, stamped: tuple[str, ...] = (
 def words(comparison: Comparison, figure: str = "sum_hz", reference: str = "") -> dict[str, str]:
     rows = comparison.verdicts(reference).rows
     return {each.row.backend: each.verdicts[figure].word for each in rows if not each.is_reference}
+
+
+def forest(verdicts: Verdicts, figure: str = "sum_hz") -> charts.Chart:
+    chart = charts.ratios(verdicts, figure)
+    assert isinstance(chart, charts.Chart), chart
+    return chart
 
 
 def test_more_messages_a_second_are_faster_and_a_longer_wait_is_slower(tmp_path: Path) -> None:
@@ -79,7 +86,7 @@ def test_one_trial_each_has_ratios_and_no_word_for_them(tmp_path: Path) -> None:
     verdicts = Comparison([*sums(tmp_path, "a", 100.0, n=1), *sums(tmp_path, "b", 200.0, n=1)]).verdicts()
     assert "without a verdict" in verdicts.method
     assert "cannot tell: 1 repeat, at least 4 of each side needed" in verdicts._repr_html_()
-    assert "One trial each" in charts.ratios(verdicts).caption
+    assert "One trial each" in forest(verdicts).caption
 
 
 def test_an_invalid_trial_is_left_out_and_counted(tmp_path: Path) -> None:
@@ -181,7 +188,7 @@ def test_rows_of_unlike_loads_are_never_divided(tmp_path: Path) -> None:
 def test_the_forest_plot_says_each_verdict_in_words(tmp_path: Path, figure: str) -> None:
     results = [*sums(tmp_path, "a", 100.0), *sums(tmp_path, "b", 150.0)]
     results += [*flows(tmp_path, "a", 0.001), *flows(tmp_path, "b", 0.002)]
-    drawn = charts.ratios(Comparison(results).verdicts(), figure)
+    drawn = forest(Comparison(results).verdicts(), figure)
     word = "faster" if figure == "sum_hz" else "slower"
     assert f"1 {word}" in drawn.alt
     assert f"b (at most once, delayed, removes on get): {word}" in drawn.alt
@@ -191,11 +198,17 @@ def test_the_forest_plot_says_each_verdict_in_words(tmp_path: Path, figure: str)
 def test_a_comparison_of_nothing_but_failures_can_be_drawn(tmp_path: Path) -> None:
     lost = {"passed": False, "lost": 1}
     failed = [each for name in "ab" for each in sums(tmp_path, name, 1.0, n=1, audit=lost)]
-    drawn = charts.ratios(Comparison(failed).verdicts())
+    drawn = forest(Comparison(failed).verdicts())
     assert "1 cannot tell" in drawn.alt
     assert "data:image/png" in drawn._repr_html_()
 
 
+def test_backends_that_stand_alone_are_told_to_have_no_rival(tmp_path: Path) -> None:
+    alone = Comparison(sums(tmp_path, "a", 1.0, n=2)).verdicts()
+    assert "nothing to compare" in str(charts.ratios(alone))
+    assert "nothing is judged" in alone.method
+
+
 def test_an_unknown_figure_is_refused_by_name(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="unknown figure 'p9_s'"):
-        charts.ratios(Comparison(sums(tmp_path, "a", 1.0)).verdicts(), "p9_s")
+        forest(Comparison(sums(tmp_path, "a", 1.0)).verdicts(), "p9_s")

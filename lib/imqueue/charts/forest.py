@@ -22,8 +22,9 @@ from imqueue.charts.canvas import (
 )
 from imqueue.grouping import FIGURES, Figure
 from imqueue.inference import FASTER, MARGIN, SAME, SLOWER, UNSURE
-from imqueue.tables import ratio
+from imqueue.tables import paragraph, ratio
 from imqueue.verdicts import Compared, Verdicts
+from imqueue.words import Html
 from imqueue.workload import choose
 
 _ROW_IN, _GROUP_IN, _MARGIN_IN = 0.32, 0.42, 1.45
@@ -31,14 +32,19 @@ _CLOSE = 40.0  # on a scale of less than this many times, more ticks fit
 _WORDS = (FASTER, SLOWER, SAME, UNSURE)
 
 
-def ratios(verdicts: Verdicts, figure: str = "sum_hz", ax: Axes | None = None) -> Chart:
+def ratios(verdicts: Verdicts, figure: str = "sum_hz", ax: Axes | None = None) -> Chart | Html:
     """A dot and its interval for each backend, group by group, with the verdict beside it.
 
-    `figure`: sum_hz, p50_s or p99_s. The band is the margin inside which a difference is of no practical interest.
+    A sentence where no group has two. `figure`: sum_hz, p50_s or p99_s. The band is the margin inside which a
+    difference is of no practical interest.
     """
     chosen = FIGURES[choose("figure", figure, FIGURES)]
     groups = {group: [each for each in rows if _shown(each, chosen)] for group, rows in verdicts.groups.items()}
     groups = {group: rows for group, rows in groups.items() if len(rows) > 1}
+    if not groups:
+        return paragraph(
+            f"No group has two backends with this figure ({chosen.words}), so there is nothing to compare."
+        )
     ax = axes(ax, _MARGIN_IN + sum(_GROUP_IN + _ROW_IN * len(rows) for rows in groups.values()))
     ax.axvspan(1 / (1 + MARGIN), 1 + MARGIN, color=PALE, alpha=0.7, linewidth=0)
     ax.axvline(1.0, color=GREY, linewidth=1)
@@ -56,7 +62,7 @@ def ratios(verdicts: Verdicts, figure: str = "sum_hz", ax: Axes | None = None) -
     _scale(ax, y, places, chosen)
     told = [each.verdicts[figure] for rows in groups.values() for each in rows if not each.is_reference]
     counts = ", ".join(f"{n} {word}" for word in _WORDS if (n := sum(found.word == word for found in told)))
-    title = f"Against each group's reference, {chosen.words}: {counts or 'nothing to compare'}"
+    title = f"Against each group's reference, {chosen.words}: {counts}"
     alt = "; ".join(
         f"{each.row.name} ({group}): {_told(each, chosen)}" for group, rows in groups.items() for each in rows
     )
