@@ -83,6 +83,14 @@ def make_app(runner: Runner, fleet: Fleet, exporter: Exporter, token: str, end: 
             exporter.scraped(started_ns)
         return Response(body, media_type=CONTENT_TYPE_LATEST)
 
+    _tell_of_itself(app, runner, fleet, end)
+    _run_trials(app, runner)
+    return app
+
+
+def _tell_of_itself(app: FastAPI, runner: Runner, fleet: Fleet, end: threading.Event) -> None:
+    """The driver, its servers and its backends."""
+
     @app.get("/pid")
     def pid() -> dict[str, int]:
         return {"pid": os.getpid()}
@@ -105,6 +113,13 @@ def make_app(runner: Runner, fleet: Fleet, exporter: Exporter, token: str, end: 
     def url(parameters: Annotated[dict[str, Any], Body()]) -> dict[str, str]:
         return {"url": runner.url(parameters)}
 
+    @app.post("/end", status_code=202)
+    def end_driver() -> dict[str, int]:
+        end.set()
+        return {"pid": os.getpid()}
+
+
+def _run_trials(app: FastAPI, runner: Runner) -> None:
     @app.post("/trials", status_code=201)
     def start(parameters: Annotated[dict[str, Any], Body()]) -> dict[str, Any]:
         return runner.start(parameters).status()
@@ -126,13 +141,6 @@ def make_app(runner: Runner, fleet: Fleet, exporter: Exporter, token: str, end: 
         if (trial := runner.running(trial_id)) is not None:
             trial.stop()
         return runner.status(trial_id)
-
-    @app.post("/end", status_code=202)
-    def end_driver() -> dict[str, int]:
-        end.set()
-        return {"pid": os.getpid()}
-
-    return app
 
 
 def _about(server: Server) -> dict[str, Any]:
