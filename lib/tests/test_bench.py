@@ -83,18 +83,19 @@ def test_a_recording_that_forgets_counts_the_same_messages_and_keeps_none(tmp_pa
 
 
 def test_the_cost_of_recording_is_judged_by_its_interval() -> None:
-    def cost(*shares: float) -> recording.Cost:
-        runs = [
-            tuple(recording.Run(100 * rate, 1.0) for rate in rates) for rates in ([1 - s for s in shares], [1] * 12)
-        ]
-        return recording.Cost("redis_list", "memory", 100, *runs)
-
-    assert cost(*[0.02] * 12).word == "within"
-    assert cost(*[0.08] * 12).word == "over"
-    torn = cost(*[-0.2, 0.3] * 6)
+    assert recording.Shares([0.02] * 12).word == "within"
+    assert recording.Shares([0.08] * 12).word == "over"
+    torn = recording.Shares([-0.2, 0.3] * 6)
     assert torn.word == "cannot tell from"
     assert torn.interval == pytest.approx((-0.2, 0.3))
-    assert cost(-9, -9, *[0.02] * 8, 9, 9).interval == pytest.approx((0.02, 0.02))
+    assert recording.Shares([-9, -9, *[0.02] * 8, 9, 9]).interval == pytest.approx((0.02, 0.02))
+
+
+def test_the_cost_of_recording_is_told_of_rates_and_of_cpu_time() -> None:
+    recorded, forgotten = recording.Run(98.0, 2.1), recording.Run(100.0, 2.0)
+    told = str(recording.Cost("redis_list", "memory", 100, (recorded,) * 12, (forgotten,) * 12))
+    assert "98/s with, 100/s without: 2.0% (2.0% to 2.0%), within 5%" in told
+    assert "CPU a message 2.10 and 2.00 µs: 4.8% (4.8% to 4.8%), within 5%" in told
 
 
 def test_recording_is_measured_on_the_fastest_networked_backend_at_batch_100() -> None:
