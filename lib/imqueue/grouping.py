@@ -185,7 +185,7 @@ def audited(results: Iterable[Result]) -> str:
     words = [f"{n:,} {name}" for name, n in found.items() if n]
     failed = len(results) - len(audits)
     words += [f"{failed} without an audit"] if failed else []
-    return ", ".join(words) or "all there"
+    return ", ".join(words) or "all\u00a0there"
 
 
 def grouped(results: Sequence[Result]) -> dict[Group, list[Row]]:

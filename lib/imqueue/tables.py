@@ -137,9 +137,15 @@ def _compared(row: Row, reference: Row, found: Mapping[str, Verdict]) -> list[st
     cells = []
     for name, figure in FIGURES.items():
         left_out = row.invalid(figure) + reference.invalid(figure)
-        words = ratio(found[name]) if name in found else "not tried"
+        words = _cell(found[name]) if name in found else "not tried"
         cells.append(words + (f"; {left_out} invalid left out" if left_out else ""))
     return [row.name, *cells]
+
+
+def _cell(found: Verdict) -> str:
+    """In a report without repeats the text below the table says once, and not each cell, how many are needed."""
+    once = found.n == found.reference_n == 1 and found.ratio is not None
+    return f"{found.word}: {found.ratio:.3g}, once each" if once else ratio(found)
 
 
 def counted(groups: Mapping[Group, Sequence[Judged]]) -> Html:

@@ -66,7 +66,7 @@ class Verdicts:
         if not self.repeated:
             return (
                 "Each ran once, so these are ratios without a verdict (make report PROFILE=full repeats): "
-                f"{self.comparisons_n} comparisons need at least {self.needed_n} repeats."
+                f"at least {self.needed_n} repeats of each are needed to judge {self.comparisons_n} of them."
             )
         return (
             "Ratio of the medians (median over trials of each trial's own figure; of two middle ones the lower, so "
