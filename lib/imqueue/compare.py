@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -25,7 +25,7 @@ REPORT = "report.json"
 class Comparison:
     """The trials of a report, and what the report says of itself (`about`: empty for a bare list of trials).
 
-    A watched trial is told among the troubles, with its stamp, and its figures stand nowhere.
+    A watched trial is named in `watched`, and its figures stand nowhere.
     """
 
     results: Sequence[Result]
@@ -90,7 +90,8 @@ class Comparison:
                 found.append((result.backend, result.shape, result.info["state"], result.info.get("error") or ""))
             elif not result.passed and result.info["audit"] and not result.info["audit"]["passed"]:
                 found.append((result.backend, result.shape, "failed its audit", audited([result])))
-            found += [(result.backend, result.shape, each["stamp"], each["reason"]) for each in result.stamps]
+            told = [each for each in result.stamps if each["stamp"] != "watched"]  # it was asked for
+            found += [(result.backend, result.shape, each["stamp"], each["reason"]) for each in told]
         for step in self.about.get("steps", []):
             if step.get("error") and not step.get("trial"):
                 found.append((step["backend"], step["notebook"], "no trial", step["error"]))
@@ -98,8 +99,16 @@ class Comparison:
 
     def page(self, row: Row, shape: str) -> str | None:
         """The relative address of a trial's page; of the first repeat where there are several."""
-        trials = {result.id for result in row.results if result.shape == shape}
+        return self._page({result.id for result in row.results if result.shape == shape})
+
+    def _page(self, trials: Collection[str]) -> str | None:
         return next((str(step["page"]) for step in self.about.get("steps", []) if step.get("trial") in trials), None)
+
+    @property
+    def watched(self) -> Html:
+        """The trials in which somebody looked on who costs speed, with their pages; none of them is ranked."""
+        found = [each for each in self.results if each.watched]
+        return tables.watched([(each.backend, each.shape, each.id, self._page([each.id])) for each in found])
 
     @property
     def headline(self) -> Html:

@@ -84,6 +84,14 @@ def troubles(troubled: Sequence[tuple[str, str, str, str]]) -> Html:
     return Html(table(["backend", "trial", "what", "why"], troubled))
 
 
+def watched(trials: Sequence[tuple[str, str, str, str | None]]) -> Html:
+    """`trials`: backend, shape, id, and the address of its page if it has one."""
+    if not trials:
+        return paragraph("No trial was watched. make report PROFILE=full has such a flow of each queue.")
+    rows = [(backend, shape, _linked(page, id_)) for backend, shape, id_, page in trials]
+    return Html(table(["backend", "trial", "its page"], rows))
+
+
 def summary(about: Mapping[str, Any], results: Sequence[Result]) -> Html:
     """`about`: what ``report.json`` says of the report; {} where there is none."""
     return Html("".join(paragraph(sentence) for sentence in _sentences(about, results)) + _left_out(about))

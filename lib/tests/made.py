@@ -127,7 +127,7 @@ def small_report(base: Path) -> tuple[Path, subprocess.CompletedProcess[str]]:
     kept = base / "small-report.json"
     if not kept.exists():
         small = "Profile(name='small', messages=10_000, duration_s=2.0, rate_hz=1_000.0, "
-        small += "price={'messages': 500, 'repeats': 1})"
+        small += "price={'messages': 500, 'repeats': 1}, why=True)"
         done = run_report(data, f"raise SystemExit(report({small}, 'memory,redis_list'))")
         kept.write_text(json.dumps([done.returncode, done.stdout, done.stderr]))
     code, stdout, stderr = json.loads(kept.read_text())

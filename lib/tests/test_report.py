@@ -19,7 +19,7 @@ import pytest
 from bs4 import BeautifulSoup
 from made import make_trial, run_report, small_report
 
-from imqueue import registry, report
+from imqueue import compare, registry, report
 from imqueue.report import NOTEBOOKS, PROFILES, Profile, pages, plan, record
 from imqueue.report.notebooks import Executed
 from imqueue.workload import BadInput
@@ -51,6 +51,11 @@ def test_a_control_that_was_chosen_runs_like_any_other() -> None:
 def test_full_repeats_every_class_eight_times_in_blocks_of_random_order() -> None:
     steps = plan.planned(FULL, ["memory", "redis_list"], seed=1)
     classes = len(registry.load("redis_list").declares.durabilities)
+    steps, watched = steps[:-2], steps[-2:]
+    assert [(step.name, step.parameters["why"]) for step in watched] == [
+        ("20_flow-memory-why", True),
+        ("20_flow-redis_list-why", True),
+    ]
     cells = [(step.shape, step.backend, step.durability) for step in steps]
     block = 2 * (1 + classes) + len(plan.CONTROLS)
     assert set(Counter(cells).values()) == {8}
@@ -139,6 +144,15 @@ def test_a_page_tells_the_price_of_durability_in_every_class(small: tuple[Path, 
     assert told == {("memory", "memory"), *(("redis_list", each) for each in ("memory", "delayed", "flushed"))}
 
 
+def test_a_watched_flow_has_a_page_with_its_servers_view_and_no_figure_in_the_comparison(folder: Path) -> None:
+    index = BeautifulSoup((folder / "index.html").read_text(), "html.parser")
+    assert len(index.select('a[href="20_flow-redis_list-why.html"]')) == 1
+    assert "watched" not in {what for _, _, what, _ in compare.read(folder).troubled}  # it was asked for
+    page = (folder / "20_flow-redis_list-why.html").read_text()
+    assert "Redis: commands per second" in page
+    assert "Watched: its server was asked" in page
+
+
 def test_reports_are_kept_under_dated_names_and_the_link_is_relative(folder: Path) -> None:
     target = os.readlink(folder)
     assert target.startswith("reports/2")
@@ -154,6 +168,8 @@ def test_each_step_is_recorded_with_its_trial_and_page(folder: Path) -> None:
         ("20_flow", "redis_list"),
         ("10_sum", "null"),
         ("10_sum", "simple"),
+        ("20_flow", "memory"),
+        ("20_flow", "redis_list"),
     ]
     assert all((folder / step["page"]).is_file() for step in steps)
     assert all((folder / ".." / ".." / "trials" / step["trial"] / "trial.json").is_file() for step in steps)

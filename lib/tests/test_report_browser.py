@@ -14,7 +14,16 @@ from playwright.sync_api import Browser, Page, Route, sync_playwright
 from imqueue import settings
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-PAGES = ["index", "10_sum-memory", "20_flow-memory", "10_sum-redis_list", "20_flow-redis_list"]
+PAGES = [
+    "index",
+    "10_sum-memory",
+    "20_flow-memory",
+    "10_sum-redis_list",
+    "20_flow-redis_list",
+    "20_flow-redis_list-why",
+    "30_durability",
+]
+OTHERS = ["10_sum-null", "10_sum-simple", "20_flow-memory-why"]
 
 pytestmark = pytest.mark.timeout(240)
 
@@ -125,7 +134,7 @@ def test_every_table_has_headers(opened: Page) -> None:
 def test_the_comparison_leads_to_each_trial_and_back(page: Page, folder: Path) -> None:
     page.goto((folder / "index.html").as_uri())
     names = page.locator("table a").evaluate_all("links => links.map(link => link.getAttribute('href'))")
-    assert sorted(set(names)) == sorted(f"{name}.html" for name in [*PAGES[1:], "10_sum-null", "10_sum-simple"])
+    assert sorted(set(names)) == sorted(f"{name}.html" for name in [*PAGES[1:-1], *OTHERS])
     for name in names:
         page.locator(f'table a[href="{name}"]').first.click()
         assert page.url.endswith(name)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from imqueue import costs, registry
@@ -25,7 +25,8 @@ _GUESSED_SUM_HZ = 30_000.0  # of a slow backend, for the estimate of the time
 class Profile:
     """The size of a report. `every_class`: each durability class that a backend has, not just its default.
 
-    `price`: parameters of a page of 30_durability; None: the report has none.
+    `price`: parameters of a page of 30_durability; None: the report has none. `why`: one more flow of each queue, with
+    its server's own view beside it, which is not ranked.
     """
 
     name: str
@@ -36,6 +37,7 @@ class Profile:
     every_class: bool = False
     sum_max_s: float = 60.0
     price: Mapping[str, Any] | None = None
+    why: bool = False
 
     def what(self, seed: int) -> str:
         """In words, for the top of the report."""
@@ -53,7 +55,7 @@ CREW = "one producer and one worker, batches of up to 100, 32 bytes a message"
 
 PROFILES = {
     "quick": Profile(name="quick", messages=100_000, duration_s=8.0),
-    "full": Profile(name="full", messages=1_000_000, duration_s=30.0, repeats=8, every_class=True, price={}),
+    "full": Profile(name="full", messages=1_000_000, duration_s=30.0, repeats=8, every_class=True, price={}, why=True),
 }
 
 
@@ -87,7 +89,7 @@ def backends_named(text: str) -> list[str]:
 
 
 def planned(profile: Profile, backends: Sequence[str], seed: int, controls: Sequence[str] = CONTROLS) -> list[Step]:
-    """Sum and flow for every backend and class, and the sums of the controls.
+    """Sum and flow for every backend and class, and the sums of the controls; then the flows that are watched.
 
     Repeats come in blocks, each of them in an order of its own.
     """
@@ -105,7 +107,13 @@ def planned(profile: Profile, backends: Sequence[str], seed: int, controls: Sequ
         if profile.repeats > 1:
             chance.shuffle(cells)
         steps += [_step(profile, *cell, repeat) for cell in cells]
-    return steps
+    queues = [name for name in backends if not registry.load(name).declares.control]
+    return steps + [_watched(profile, name) for name in queues if profile.why]
+
+
+def _watched(profile: Profile, backend: str) -> Step:
+    step = _step(profile, "flow", backend, str(registry.load(backend).declares.default_durability), 1)
+    return replace(step, parameters={**step.parameters, "why": True}, name=f"{step.notebook}-{backend}-why")
 
 
 def _classes(backend: str, profile: Profile) -> list[str]:
