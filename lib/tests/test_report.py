@@ -18,10 +18,11 @@ from bs4 import BeautifulSoup
 from made import make_trial, run_report, small_report
 
 from imqueue import compare, report
-from imqueue.report import NOTEBOOKS, pages, record
+from imqueue.report import NOTEBOOKS, PROFILES, pages, record
 from imqueue.report.notebooks import Executed
 from imqueue.workload import BadInput
 
+QUICK = PROFILES["quick"]
 TINY = "Profile(name='tiny', messages=1_000, duration_s=1.0, rate_hz=200.0)"
 
 
