@@ -2,6 +2,9 @@
 PROFILE ?= quick
 BACKENDS ?=
 REFERENCE ?=
+NOTEBOOK ?=
+GRID ?=
+SWEEP ?=
 
 BIN := .venv/bin
 ifeq ($(CONDA_DEFAULT_ENV),im-queue)
@@ -10,7 +13,7 @@ endif
 IMQUEUE := $(BIN)/python -m imqueue
 
 .DEFAULT_GOAL := help
-.PHONY: help report lab backends up down status test check bench env servers node strace browser lock clean
+.PHONY: help report sweep lab backends up down status test check bench env servers node strace browser lock clean
 .SILENT:
 
 help:
@@ -18,6 +21,11 @@ help:
 
 report: env servers node  ## data/report/index.html: every backend compared on this machine (PROFILE=quick|full, BACKENDS=a,b, REFERENCE=a)
 	$(IMQUEUE) report --profile '$(PROFILE)' --backends '$(BACKENDS)' --reference '$(REFERENCE)'
+
+sweep: env servers node  ## data/sweeps/<name>/: a notebook over a grid (NOTEBOOK=20_flow GRID="rate_hz=100..10000*5 workers=1,2", or SWEEP=file)
+	$(IMQUEUE) sweep --notebook '$(NOTEBOOK)' --grid='$(GRID)' --sweep '$(SWEEP)' $(if $(NAME),--name '$(NAME)') \
+	$(if $(REPEATS),--repeats '$(REPEATS)') $(if $(SEED),--seed '$(SEED)') \
+	$(if $(DRY),--dry-run) $(if $(RETRY),--retry) $(if $(FORCE),--force)
 
 lab: env servers node strace  ## JupyterLab on the notebooks, on this machine only, with a token
 	$(BIN)/python -m jupyterlab notebooks --ServerApp.ip=127.0.0.1 $(if $(filter 0,$(shell id -u)),--allow-root)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from imqueue import charts, compare
+    from imqueue import charts, compare, sweep
     from imqueue.client import Busy, DriverError
     from imqueue.notebook import attach, backends, open, rerun, result, run, server_url, start, trials
     from imqueue.pricing import durability
@@ -55,6 +55,7 @@ __all__ = [
     "run",
     "server_url",
     "start",
+    "sweep",
     "trials",
 ]
 

@@ -6,6 +6,7 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, NoReturn
 
 from imqueue import client, notebook, registry
@@ -52,6 +53,7 @@ def _run(arguments: list[str]) -> int:
     run.add_argument("parameters", nargs="*", metavar="name=value", help="fields of imqueue.Workload")
     rerun = commands.add_parser("rerun", help="a finished trial once more, and what differs here: imqueue rerun <path>")
     rerun.add_argument("trial", help="its folder, or its id in the data folder")
+    _add_sweep(commands.add_parser("sweep", help="a notebook over a grid of parameters: data/sweeps/<name>/index.html"))
     backends = commands.add_parser("backends", help="what each backend promises, and which are here")
     backends.add_argument("--markdown", action="store_true", help="as README's table, without asking for servers")
     commands.add_parser("up", help="start the driver and all servers, in the background")
@@ -74,6 +76,36 @@ def _report(chosen: argparse.Namespace) -> int:
     from imqueue import report
 
     return report.report(chosen.profile, chosen.backends, reference=chosen.reference)
+
+
+def _add_sweep(sweep: argparse.ArgumentParser) -> None:
+    sweep.add_argument("--notebook", default="", help="e.g. 20_flow")
+    sweep.add_argument("--grid", default="", help="e.g. 'backend=redis_list,postgres rate_hz=100..10000*5 workers=1..4'")
+    sweep.add_argument("--sweep", default="", metavar="FILE", help="a sweep that is kept, e.g. notebooks/sweeps/scaling.yaml")
+    sweep.add_argument("--name", default="", help="of its folder; else that of the file, or of notebook and parameters")
+    sweep.add_argument("--repeats", type=int, help="runs of each point (default 1)")
+    sweep.add_argument("--seed", type=int, help="of the order (default: that of its last run, or a random one)")
+    sweep.add_argument("--point-max-s", type=float, help="a point is ended after so long (default: its trial and 120 s)")
+    sweep.add_argument("--dry-run", action="store_true", help="list the points and the estimated time")
+    sweep.add_argument("--retry", action="store_true", help="run the points that failed once more")
+    sweep.add_argument("--force", action="store_true", help="allow more than 10,000 points")
+
+
+def _sweep(chosen: argparse.Namespace) -> int:
+    from imqueue.report import NOTEBOOKS
+    from imqueue.sweep import plan, run
+
+    asked = plan.asked(
+        NOTEBOOKS,
+        notebook=chosen.notebook,
+        grid=chosen.grid,
+        file=Path(chosen.sweep) if chosen.sweep else None,
+        name=chosen.name,
+        repeats=chosen.repeats,
+        seed=chosen.seed,
+        point_max_s=chosen.point_max_s,
+    )
+    return run.run(asked, force=chosen.force, retry=chosen.retry, dry_run=chosen.dry_run)
 
 
 def _run_trial(chosen: argparse.Namespace) -> int:
@@ -156,6 +188,7 @@ COMMANDS = {
     "report": _report,
     "run": _run_trial,
     "rerun": _rerun,
+    "sweep": _sweep,
     "backends": _backends,
     "up": _up,
     "down": _down,
