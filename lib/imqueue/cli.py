@@ -80,12 +80,18 @@ def _report(chosen: argparse.Namespace) -> int:
 
 def _add_sweep(sweep: argparse.ArgumentParser) -> None:
     sweep.add_argument("--notebook", default="", help="e.g. 20_flow")
-    sweep.add_argument("--grid", default="", help="e.g. 'backend=redis_list,postgres rate_hz=100..10000*5 workers=1..4'")
-    sweep.add_argument("--sweep", default="", metavar="FILE", help="a sweep that is kept, e.g. notebooks/sweeps/scaling.yaml")
+    sweep.add_argument(
+        "--grid", default="", help="e.g. 'backend=redis_list,postgres rate_hz=100..10000*5 workers=1..4'"
+    )
+    sweep.add_argument(
+        "--sweep", default="", metavar="FILE", help="a sweep that is kept, e.g. notebooks/sweeps/scaling.yaml"
+    )
     sweep.add_argument("--name", default="", help="of its folder; else that of the file, or of notebook and parameters")
     sweep.add_argument("--repeats", type=int, help="runs of each point (default 1)")
     sweep.add_argument("--seed", type=int, help="of the order (default: that of its last run, or a random one)")
-    sweep.add_argument("--point-max-s", type=float, help="a point is ended after so long (default: its trial and 120 s)")
+    sweep.add_argument(
+        "--point-max-s", type=float, help="a point is ended after so long (default: its trial and 120 s)"
+    )
     sweep.add_argument("--dry-run", action="store_true", help="list the points and the estimated time")
     sweep.add_argument("--retry", action="store_true", help="run the points that failed once more")
     sweep.add_argument("--force", action="store_true", help="allow more than 10,000 points")

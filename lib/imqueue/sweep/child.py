@@ -65,7 +65,12 @@ def run(notebook: Path, parameters: Mapping[str, Any], output: Path, data: Path,
 
 
 def _execute(
-    told: Connection, notebook: Path, parameters: dict[str, Any], output: Path, environment: dict[str, str], max_s: float
+    told: Connection,
+    notebook: Path,
+    parameters: dict[str, Any],
+    output: Path,
+    environment: dict[str, str],
+    max_s: float,
 ) -> None:
     os.setsid()  # a Ctrl-C is for the sweep, which ends us in its own way
     mark, data = environment[MARK], Path(environment["IMQUEUE_DATA"])
