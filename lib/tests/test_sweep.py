@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import nbformat
 import pandas as pd
 import psutil
 import pytest
@@ -206,7 +207,7 @@ def test_a_spoilt_table_is_made_anew_from_the_points(
 def test_an_unknown_sweep_is_refused_with_those_that_are_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("IMQUEUE_DATA", str(tmp_path))
     kept_sweep("here", 2, [])
-    with pytest.raises(BadInput, match="no sweep 'there' in .*; there: here"):
+    with pytest.raises(BadInput, match=r"no sweep 'there' in .*; there: here"):
         load("there")
 
 
@@ -270,6 +271,29 @@ def ended_in_point(place: int, how: signal.Signals, data: Path) -> None:
     sweep.send_signal(how)
     sweep.communicate(timeout=40)
     assert gone_within(10), of_points()
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize(
+    ("cell", "max_s", "error", "dead"),
+    [
+        ("import subprocess; subprocess.run(['sleep', '300'])", 5.0, "it was ended after 5 s", False),
+        ("import os; os.kill(os.getpid(), 9)", 30.0, "DeadKernelError", True),
+        ("1 / n", 30.0, "ZeroDivisionError", False),
+    ],
+)
+def test_however_a_notebook_ends_it_is_told_and_nothing_is_left(
+    cell: str, max_s: float, error: str, dead: bool, tmp_path: Path
+) -> None:
+    parameters = nbformat.v4.new_code_cell("n: int = 1", metadata={"tags": ["parameters"]})
+    notebook = nbformat.v4.new_notebook(cells=[parameters, nbformat.v4.new_code_cell(cell)])
+    nbformat.write(notebook, tmp_path / "a.ipynb")
+    child.preload()
+    ran = child.run(tmp_path / "a.ipynb", {"n": 0}, tmp_path / "b.ipynb", tmp_path, "a-test", max_s)
+    assert ran.error is not None
+    assert error in ran.error
+    assert ran.dead == dead
+    assert not of_points()
 
 
 @pytest.mark.timeout(150)

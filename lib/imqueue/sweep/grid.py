@@ -88,7 +88,8 @@ def defaults_of(notebook: Path) -> dict[str, Any]:
 
 def parsed(text: str, defaults: Mapping[str, Any]) -> Grid:
     """From one line; see above. Raises `BadInput` for an unknown parameter and for a value of another type."""
-    axes, excluded = [], []
+    axes: list[Axis] = []
+    excluded: list[Axis] = []
     for word in text.split():
         names, equals, values = word.removeprefix("-").partition("=")
         if not equals or not values:

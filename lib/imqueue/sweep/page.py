@@ -36,7 +36,8 @@ def index(about: Mapping[str, Any], points: Sequence[Point], rows: Mapping[str, 
     numbers = {"#", "repeat", *_NUMBERS, *(each for each in varied if _is_number(points[0].parameters[each]))}
     title = escape(f"Sweep {about['name']}")
     return (
-        f'<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><title>{title}</title><style>{_STYLE}</style></head>'
+        f'<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
+        f"<style>{_STYLE}</style></head>"
         f"<body><main><h1>{title}</h1><p>{escape(explained)}</p>"
         f'<div class="wide">{table(columns, lines, numbers)}</div></main></body></html>\n'
     )

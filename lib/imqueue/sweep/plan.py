@@ -65,7 +65,7 @@ class Point:
     @property
     def guess_s(self) -> float:
         if "messages" in self.parameters:
-            return min(self.trial_max_s, self.parameters["messages"] / _GUESSED_SUM_HZ) + AROUND_TRIAL_S
+            return AROUND_TRIAL_S + min(self.trial_max_s, float(self.parameters["messages"]) / _GUESSED_SUM_HZ)
         return self.trial_max_s + AROUND_TRIAL_S
 
 

@@ -121,7 +121,7 @@ class _Run:
         if not self.ran:
             return guess_s
         guessed_s = {each.key: each.guess_s for each in self.points}
-        return guess_s * sum(row["wall_s"] for row in self.ran) / sum(guessed_s[row["key"]] for row in self.ran)
+        return guess_s * float(sum(row["wall_s"] for row in self.ran) / sum(guessed_s[row["key"]] for row in self.ran))
 
     def _point(self, point: Point) -> None:
         client.connect(self.data)  # before the kernel does: what it starts would end with it
@@ -130,13 +130,7 @@ class _Run:
         started = time.perf_counter()
         before = self._trials()
         notebook = self.store.folder / "notebooks" / f"{point.key}.ipynb"
-        max_s = self.asked.point_max_s or point.trial_max_s + _BEYOND_TRIAL_S
-        tries = 0
-        ran = child.Ran(None, dead=True)
-        while ran.dead and tries < 2:
-            tries += 1
-            mark = secrets.token_hex(8)
-            ran = child.run(self.asked.notebook, point.parameters, notebook, self.data, mark, max_s)
+        ran, tries = self._execute(point, notebook)
         told = figures(self.data / "trials" / name for name in sorted(self._trials() - before))
         error = ran.error or (None if told["trials"] else "the notebook left no trial")
         rendering = time.perf_counter()
@@ -162,6 +156,16 @@ class _Run:
         self.ran.append(row)
         _say(f"  {_told(row)}")
 
+    def _execute(self, point: Point, notebook: Path) -> tuple[child.Ran, int]:
+        """How it ended, and after how many tries: a kernel that died gets a second one."""
+        max_s = self.asked.point_max_s or point.trial_max_s + _BEYOND_TRIAL_S
+        for tries in (1, 2):
+            notebook.unlink(missing_ok=True)  # of an earlier try: its page must not show that
+            ran = child.run(self.asked.notebook, point.parameters, notebook, self.data, secrets.token_hex(8), max_s)
+            if not ran.dead:
+                break
+        return ran, tries
+
     def _trials(self) -> set[str]:
         trials = self.data / "trials"
         return {each.name for each in trials.iterdir()} if trials.is_dir() else set()
@@ -170,7 +174,7 @@ class _Run:
         if not notebook.is_file():
             return None
         title = f"{self.asked.notebook.stem}: {point.what}"
-        ran = nbformat.read(notebook, as_version=4)  # type: ignore[no-untyped-call]
+        ran = nbformat.read(notebook, as_version=4)
         page = self.pages.render(ran, title=title, back="../index.html", notice=error)
         (self.store.folder / "pages" / f"{point.key}.html").write_text(page)
         return f"pages/{point.key}.html"
