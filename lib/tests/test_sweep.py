@@ -287,6 +287,7 @@ def test_however_a_notebook_ends_it_is_told_and_nothing_is_left(
 ) -> None:
     parameters = nbformat.v4.new_code_cell("n: int = 1", metadata={"tags": ["parameters"]})
     notebook = nbformat.v4.new_notebook(cells=[parameters, nbformat.v4.new_code_cell(cell)])
+    notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
     nbformat.write(notebook, tmp_path / "a.ipynb")
     child.preload()
     ran = child.run(tmp_path / "a.ipynb", {"n": 0}, tmp_path / "b.ipynb", tmp_path, "a-test", max_s)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from imqueue.sweep.plan import Point
 
 _STYLE = """
-body { margin: 0 auto; max-width: 1100px; padding: 24px; background: #fff; color: #222;
+body { margin: 0 auto; max-width: 1400px; padding: 24px; background: #fff; color: #222;
   font: 16px/1.5 system-ui, sans-serif; }
 h1 { font-size: 1.8em; line-height: 1.2; } p { max-width: 44em; } a { color: #00508c; }
 .wide { overflow-x: auto; }
@@ -28,7 +28,7 @@ _NUMBERS = ("settled/s", "p50 from due", "p99 from due", "p99 from sent", "lost"
 def index(about: Mapping[str, Any], points: Sequence[Point], rows: Mapping[str, dict[str, Any]]) -> str:
     """The whole page, which asks the network for nothing."""
     varied = list(points[0].varied)
-    columns = ["#", *varied, "repeat", "status", *_NUMBERS, "stamps", "error", "notebook"]
+    columns = ["#", *varied, "repeat", "status", "links", *_NUMBERS, "stamps", "error"]
     lines = [_line(place, point, rows.get(point.key)) for place, point in enumerate(points, 1)]
     states = Counter(rows[each.key]["state"] if each.key in rows else "waiting" for each in points)
     told = ", ".join(f"{n:,} {state}" for state, n in states.items())
@@ -58,7 +58,7 @@ def _line(place: int, point: Point, row: Mapping[str, Any] | None) -> list[objec
         figures = [rounded(row["settled_hz"]), *(milliseconds(each) for each in latencies), row.get("lost")]
     links = [f'<a href="{escape(row[each])}">{words}</a>' for each, words in _LINKS.items() if row.get(each)]
     took = f"{row['wall_s']:.1f}"
-    return [*head, state, *figures, took, row.get("stamps"), row.get("error"), Html(" · ".join(links))]
+    return [*head, state, Html("<br>".join(links)), *figures, took, row.get("stamps"), row.get("error")]
 
 
 _LINKS = {"page": "page", "notebook": "notebook"}

@@ -159,7 +159,7 @@ class _Run:
     def _execute(self, point: Point, notebook: Path) -> tuple[child.Ran, int]:
         """How it ended, and after how many tries: a kernel that died gets a second one."""
         max_s = self.asked.point_max_s or point.trial_max_s + _BEYOND_TRIAL_S
-        for tries in (1, 2):
+        for tries in (1, 2):  # noqa: B007 - it is the answer
             notebook.unlink(missing_ok=True)  # of an earlier try: its page must not show that
             ran = child.run(self.asked.notebook, point.parameters, notebook, self.data, secrets.token_hex(8), max_s)
             if not ran.dead:
