@@ -277,7 +277,7 @@ def ended_in_point(place: int, how: signal.Signals, data: Path) -> None:
 @pytest.mark.parametrize(
     ("cell", "max_s", "error", "dead"),
     [
-        ("import subprocess; subprocess.run(['sleep', '300'])", 5.0, "it was ended after 5 s", False),
+        ("import subprocess; subprocess.run(['sleep', '300'])", 3.0, "it was ended after 3 s", False),
         ("import os; os.kill(os.getpid(), 9)", 30.0, "DeadKernelError", True),
         ("1 / n", 30.0, "ZeroDivisionError", False),
     ],
