@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from imqueue import settings
+from imqueue import registry, settings
 from imqueue.locks import read_json
 from imqueue.version import fingerprint
 from imqueue.workload import BadInput
@@ -77,11 +77,16 @@ def find(data: Path | None = None) -> Driver | None:
 
 
 def connect(data: Path | None = None) -> Driver:
-    """The driver of this data folder, started in the background if there is none. Raises `DriverError`."""
+    """The driver of this data folder, started in the background if there is none.
+
+    Raises `DriverError`, and `BadInput` for a folder of backends that no driver could start with.
+    """
     folder = (data or settings.data_dir()) / "driver"
-    if (driver := find(data)) is not None:
-        if driver.code == fingerprint():
-            return driver
+    driver = find(data)
+    if driver is not None and driver.code == fingerprint():
+        return driver
+    registry.names()  # before anything ends: the next driver would only leave a traceback in its log
+    if driver is not None:
         _make_way(driver, data)
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -41,9 +41,9 @@ def load(name: str) -> Loaded:
         module = importlib.import_module(f"imqueue.backends.{name}")
     except ImportError as error:
         needed = requirement((error.name or "").partition(".")[0])
-        raise BackendError(
-            f"{name} needs {needed}, which cannot be imported ({error}); `make env` installs it"
-        ) from error
+        ours, *_ = folders()
+        cure = "`make env` installs it" if (ours / f"{name}.py").is_file() else "install it where imqueue is"
+        raise BackendError(f"{name} needs {needed}, which cannot be imported ({error}); {cure}") from error
     except Exception as error:  # somebody is still writing it
         raise BackendError(f"{name}.py cannot be imported: {error!r}") from error
     found: list[Loaded] = [

@@ -65,7 +65,7 @@ class Verdicts:
             return "No two backends of one group have a figure in common that counts, so nothing is judged."
         if not self.repeated:
             return (
-                "Each ran once, so these are ratios without a verdict (make report PROFILE=full repeats): "
+                "Each ran once, so of none can be told whether it differs (make report PROFILE=full repeats): "
                 f"at least {self.needed_n} repeats of each are needed to judge {self.comparisons_n} of them."
             )
         return (

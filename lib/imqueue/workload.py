@@ -34,8 +34,8 @@ def choose(what: str, value: object, allowed: Iterable[str]) -> str:
     if value in names:
         return str(value)
     near = difflib.get_close_matches(str(value), names, n=1)
-    hint = f"did you mean {near[0]!r}? " if near else ""
-    raise BadInput(f"unknown {what} {value!r}; {hint}(allowed: {', '.join(names)})")
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    raise BadInput(f"unknown {what} {value!r}{hint} (allowed: {', '.join(names)})")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -126,15 +126,6 @@ def test_one_that_may_not_trace_says_what_strace_said(
     assert strace.reason == "strace could not attach: attach: ptrace(PTRACE_SEIZE, 1): Operation not permitted"
 
 
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    with pytest.MonkeyPatch.context() as patch:
-        folder = tmp_path_factory.mktemp("data")
-        patch.setenv("IMQUEUE_DATA", str(folder))
-        yield folder
-        client.end(folder)
-
-
 def counted(backend: str, durability: str) -> dict[str, Any]:
     if reason := why_missing(backend):
         assert not servers_required(), reason
@@ -150,7 +141,7 @@ def counted(backend: str, durability: str) -> dict[str, Any]:
     return found
 
 
-@pytest.mark.usefixtures("data")
+@pytest.mark.usefixtures("one_driver")
 def test_flushed_waits_for_the_disk_for_each_message_and_delayed_hardly_ever() -> None:
     flushed, delayed = counted("redis_list", "flushed"), counted("redis_list", "delayed")
     assert 300 <= flushed["per_thousand"] <= 2_500  # a put and a get each write; Redis may take both in one turn
@@ -158,7 +149,7 @@ def test_flushed_waits_for_the_disk_for_each_message_and_delayed_hardly_ever() -
     assert flushed["observed_on"] == "the server (redis)"
 
 
-@pytest.mark.usefixtures("data")
+@pytest.mark.usefixtures("one_driver")
 def test_without_a_server_those_of_producers_and_workers_count() -> None:
     found = counted("sqlite", "flushed")
     assert found["observed_on"] == "producers and workers"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,17 +17,10 @@ from imqueue.ledger import PID, THREAD, Page
 from imqueue.settings import servers_required
 from imqueue.workload import BadInput, Workload
 
+pytestmark = pytest.mark.usefixtures("one_driver")
+
 HERE = pinning.allowed()
 several_cores = pytest.mark.skipif(len(HERE) < 2, reason="there is only one core to share")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def data(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    with pytest.MonkeyPatch.context() as patch:
-        folder = tmp_path_factory.mktemp("data")
-        patch.setenv("IMQUEUE_DATA", str(folder))
-        yield folder
-        client.end(folder)
 
 
 def running(backend: str, **workload: Any) -> notebook.Trial:

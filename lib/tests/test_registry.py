@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import imqueue
-from imqueue import notebook, registry, version
+from imqueue import client, notebook, registry, version
 from imqueue.backend import Backend, BackendError, Inline
 from imqueue.driver import Driver
 from imqueue.version import fingerprint
@@ -95,6 +95,19 @@ def test_a_folder_that_is_not_there_is_refused_by_name(monkeypatch: pytest.Monke
     monkeypatch.setenv("IMQUEUE_BACKENDS", str(tmp_path / "none"))
     with pytest.raises(BadInput, match=r"IMQUEUE_BACKENDS is '.*/none'; allowed: a folder that exists"):
         registry.names()
+
+
+def test_no_driver_is_started_with_such_a_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("IMQUEUE_BACKENDS", str(tmp_path / "none"))
+    with pytest.raises(BadInput, match="allowed: a folder that exists"):
+        client.connect(tmp_path / "data")
+    assert not (tmp_path / "data").exists()
+
+
+def test_a_package_that_only_ones_own_backend_needs_is_not_promised_by_make(own: Path) -> None:
+    (own / "deck.py").write_text("import nothing_here\n")
+    with pytest.raises(BackendError, match=r"brings 'nothing_here'.*; install it where imqueue is"):
+        registry.load("deck")
 
 
 def test_a_file_that_is_half_written_disables_one_backend_with_a_reason(own: Path) -> None:

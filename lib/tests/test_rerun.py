@@ -3,35 +3,26 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from made import make_trial
 
-from imqueue import cli, client, notebook, version
+from imqueue import cli, notebook, version
 from imqueue.fleet import why_missing
 from imqueue.provenance import Rerun, conditions, differences
 from imqueue.results import Result
 from imqueue.settings import servers_required
 from imqueue.workload import BadInput
 
+pytestmark = pytest.mark.usefixtures("one_driver")
+
 SMALL: dict[str, Any] = {"messages": 2_000, "warmup_messages": 100, "progress": False}
 
 
-@pytest.fixture(scope="module", autouse=True)
-def data(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """One driver for all trials here."""
-    with pytest.MonkeyPatch.context() as patch:
-        folder = tmp_path_factory.mktemp("data")
-        patch.setenv("IMQUEUE_DATA", str(folder))
-        yield folder
-        client.end(folder)
-
-
 @pytest.fixture(scope="module")
-def original() -> Result:
+def original(one_driver: Path) -> Result:
     if reason := why_missing("redis_list"):
         assert not servers_required(), reason
         pytest.skip(reason)

@@ -84,7 +84,7 @@ def test_too_few_repeats_tell_nothing_but_how_many_are_needed(tmp_path: Path) ->
 
 def test_one_trial_each_has_ratios_and_no_word_for_them(tmp_path: Path) -> None:
     verdicts = Comparison([*sums(tmp_path, "a", 100.0, n=1), *sums(tmp_path, "b", 200.0, n=1)]).verdicts()
-    assert "without a verdict" in verdicts.method
+    assert "of none can be told" in verdicts.method
     assert "cannot tell: 2, once each" in verdicts._repr_html_()
     assert "at least 4 repeats of each are needed to judge 1 of them" in verdicts._repr_html_()
     assert "One trial each" in forest(verdicts).caption

@@ -56,4 +56,4 @@ def test_a_change_is_checked_like_a_beginning() -> None:
 def test_what_resembles_nothing_gets_no_suggestion() -> None:
     with pytest.raises(BadInput) as refused:
         choose("backend", "zzzz", ["memory", "sqlite"])
-    assert str(refused.value) == "unknown backend 'zzzz'; (allowed: memory, sqlite)"
+    assert str(refused.value) == "unknown backend 'zzzz' (allowed: memory, sqlite)"

@@ -116,7 +116,7 @@ def _scale(ax: Axes, y: float, places: list[tuple[float, str]], figure: Figure) 
 def _caption(verdicts: Verdicts) -> str:
     if not verdicts.repeated:
         needed = f"at least {verdicts.needed_n} of each side are needed"
-        return f"One trial each: ratios without intervals or verdicts; {needed}."
+        return f"One trial each: ratios without intervals, so nothing can be told; {needed}."
     return (
         f"Dot: ratio of the medians over trials; line: its 95 % interval; band: within {MARGIN:.0%}. Each group has "
         "a reference of its own, so ratios compare within a group only."
